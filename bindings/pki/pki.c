@@ -1,0 +1,59 @@
+/* pki.c – what the other files of this folder share: failures and encodings.
+ *
+ * Owns nothing. OpenSSL reports through a queue per thread; sr_pki_fail() is the only
+ * place that reads it, and always leaves it empty, so that an old reason never shows up
+ * in a later message.
+ */
+#include "pki.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <openssl/err.h>
+
+int sr_pki_fail(sr_err *err, sr_kind kind, const char *code, const char *fmt, ...) {
+    char text[400];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+    ERR_clear_error();
+    if (!reason) return sr_fail(err, kind, code, "%s", text);
+    return sr_fail(err, kind, code, "%s (%s)", text, reason);
+}
+
+int sr_pki_base64url(sr_buf *buf, const void *data, size_t len) {
+    static const char digits[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    const unsigned char *in = data;
+    char *out = sr_buf_reserve(buf, len / 3 * 4 + 4);
+    if (!out) return -1;
+    size_t n = 0;
+    for (size_t i = 0; i < len; i += 3) {
+        size_t left = len - i;
+        unsigned v = (unsigned)in[i] << 16 | (left > 1 ? (unsigned)in[i + 1] << 8 : 0) |
+                     (left > 2 ? in[i + 2] : 0);
+        out[n++] = digits[v >> 18];
+        out[n++] = digits[v >> 12 & 63];
+        if (left > 1) out[n++] = digits[v >> 6 & 63];
+        if (left > 2) out[n++] = digits[v & 63];
+    }
+    buf->len += n;
+    buf->data[buf->len] = '\0';
+    return 0;
+}
+
+int sr_pki_hex(sr_buf *buf, const void *data, size_t len) {
+    static const char digits[] = "0123456789abcdef";
+    const unsigned char *in = data;
+    char *out = sr_buf_reserve(buf, len * 2);
+    if (!out) return -1;
+    for (size_t i = 0; i < len; i++) {
+        *out++ = digits[in[i] >> 4];
+        *out++ = digits[in[i] & 15];
+    }
+    buf->len += len * 2;
+    buf->data[buf->len] = '\0';
+    return 0;
+}
