@@ -5,6 +5,9 @@
  */
 #include "secrun.h"
 
+int luaopen_x509(lua_State *L);
+
 const sr_module sr_bindings[] = {
+    {"x509", luaopen_x509},
     {0},
 };

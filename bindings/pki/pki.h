@@ -128,4 +128,6 @@ sr_key *sr_check_key(lua_State *L, int idx);
 /* Push a userdata that takes over *key (which becomes empty). */
 void sr_push_key(lua_State *L, sr_key *key);
 
+int luaopen_x509(lua_State *L);
+
 #endif

@@ -68,6 +68,4 @@ void sr_x509_take(lua_State *L, sr_buf *ret_buf, const char *data, size_t len);
 
 extern const luaL_Reg sr_x509_key_functions[];
 
-int luaopen_x509(lua_State *L);
-
 #endif
