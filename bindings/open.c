@@ -5,9 +5,11 @@
  */
 #include "secrun.h"
 
+int luaopen_acme_core(lua_State *L);
 int luaopen_x509(lua_State *L);
 
 const sr_module sr_bindings[] = {
     {"x509", luaopen_x509},
+    {"acme.core", luaopen_acme_core},
     {0},
 };
