@@ -128,7 +128,7 @@ typedef struct sr_tls_info {
     const char *verify_code; /* X509_V_ERR_…, when it showed one that is not; else NULL */
 } sr_tls_info;
 
-/* Strings are valid as long as tls is. */
+/* Strings are valid as long as tls is, alpn until the next call. */
 void sr_tls_get_info(const sr_tls *tls, sr_tls_info *ret_info);
 /* The peer's certificates as sent, leaf first: 0 … n-1; NULL beyond. Borrowed. */
 X509 *sr_tls_peer_cert(const sr_tls *tls, size_t index);
