@@ -105,7 +105,7 @@ int sr_raise(lua_State *L, sr_kind kind, const char *code, const char *fmt, ...)
 /* ---------------------------------------------------------------- clocks (clock.c) */
 
 int64_t sr_mono(sr_loop *loop); /* monotonic ns; virtual when the loop's clock is */
-double sr_now(sr_loop *loop);   /* UTC seconds; virtual when the loop's clock is */
+double sr_now(sr_loop *loop);   /* UTC seconds; virtual when the loop's clock is; NULL: real */
 int64_t sr_cpu(void);           /* monotonic ns, always real: limits and profiles only */
 
 /* Virtual clock. While on, time stands still and jumps to the next timer only when the
@@ -166,6 +166,7 @@ typedef struct sr_op_class {
     void (*free)(sr_op *op); /* last reference gone; no Lua */
     /* Write "GET https://…" or similar for dumps and time-out messages. May be NULL. */
     void (*describe)(const sr_op *op, char *buf, size_t size);
+    bool steady; /* goes on under cancellation: a join, whose tasks are cancelled instead */
 } sr_op_class;
 
 struct sr_op {

@@ -1,0 +1,113 @@
+--- Tasks: everything that waits, waits here.
+--
+--     local task = require "task"
+--     local g <close> = task.group{limit = 8}
+--     g:spawn(renew, "www")
+--     local results, errors = task.each(names, {limit = 4}, check)
+
+local core = require "task.core"
+local args = require "args"
+
+local task = {}
+for name, fn in pairs(core) do
+  if name ~= "fail" then task[name] = fn end
+end
+
+local EACH = {
+  {name = "limit", type = "integer", positive = true, doc = "items at once (16)"},
+  {name = "stop_on_error", type = "boolean", doc = "the first error cancels the rest"},
+}
+
+--- The errors of task.each: a list by item position. One that nobody looks at sets the
+--- exit status to 1 and is logged when the program ends.
+local unread = setmetatable({}, {__mode = "k"})
+local errors_mt = {}
+
+local function read(list)
+  local real = getmetatable(list) == "task.errors" and unread[list]
+  if real then real.read = true end
+  return real.items
+end
+
+function errors_mt.__index(list, key) return read(list)[key] end
+function errors_mt.__len(list) return #read(list) end
+function errors_mt.__pairs(list) return pairs(read(list)) end
+errors_mt.__metatable = "task.errors"
+errors_mt.__name = "task.errors"
+
+local pending = {}
+
+local function error_list(items)
+  local real = {items = items, read = next(items) == nil}
+  local list = setmetatable({}, errors_mt)
+  unread[list] = real
+  if not real.read then pending[#pending + 1] = real end
+  return list
+end
+
+--- Called when the program ends: errors of task.each that nobody read. Returns their list.
+function task.unread_errors()
+  local left = {}
+  for _, real in ipairs(pending) do
+    if not real.read then
+      for _, err in pairs(real.items) do left[#left + 1] = err end
+    end
+  end
+  pending = {}
+  if #left > 0 then core.fail() end
+  return left
+end
+
+--- Call fn(item, position) for every item, at most `limit` at once; siblings go on when one
+--- fails. Returns results and errors, both by position (a result may be nil).
+---@param list any[]
+---@param options {limit: integer?, stop_on_error: boolean?}
+---@param fn fun(item: any, position: integer): any
+---@return table results
+---@return table errors empty when all went well; an error nobody reads sets exit status 1
+function task.each(list, options, fn)
+  if type(options) == "function" then options, fn = nil, options end
+  options = args.check("task.each", EACH, options)
+  if type(fn) ~= "function" then error("task.each: a function is missing", 2) end
+  local results, errors = {}, {}
+  local function one(item, i)
+    local function note(ok, ...)
+      if ok then
+        results[i] = ...
+      elseif task.cancelled() or options.stop_on_error then
+        error((...), 0)
+      else
+        errors[i] = ...
+      end
+    end
+    note(xpcall(fn, require("errors").object, item, i))
+  end
+  local group <close> = core.group{limit = options.limit or 16}
+  for i, item in ipairs(list) do group:spawn(one, item, i) end
+  group:close()
+  return results, error_list(errors)
+end
+
+--- Run the functions at once; the first to finish gives its results (or its error), the
+--- others are cancelled.
+---@param ... fun(): any
+function task.race(...)
+  local fns = table.pack(...)
+  if fns.n == 0 then error("task.race: a function is missing", 2) end
+  local winner
+  local group <close> = core.group()
+  for i = 1, fns.n do
+    group:spawn(function()
+      local outcome = table.pack(pcall(fns[i]))
+      if winner then return end
+      if not outcome[1] and task.cancelled() then error(outcome[2], 0) end
+      winner = outcome
+      group:cancel()
+    end)
+  end
+  group:close()
+  if winner[1] then return table.unpack(winner, 2, winner.n) end
+  error(winner[2], 0)
+end
+
+return task

@@ -1,0 +1,106 @@
+/* signals.c – SIGINT and SIGTERM cancel and clean up, a second one exits, SIGUSR1 dumps.
+ *
+ * The handler notes the signal, wakes the loop, and arms a hook on the running coroutine,
+ * because a script in a tight loop never comes back to the loop. The work is done by
+ * whichever comes first, the loop's callback or the hook.
+ */
+#include "signals.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { HOOK_EVERY = 1000 };
+
+static struct {
+    uv_async_t async;
+    sr_vm *vm;
+    volatile sig_atomic_t end; /* SIGINT or SIGTERM, not handled yet */
+    volatile sig_atomic_t ends, dump;
+    void (*interrupt)(void *arg);
+    void *arg;
+} state;
+
+/* Raise in code that goes on although its task is cancelled; clean-up is left alone. */
+static void on_guard(lua_State *L, lua_Debug *ar) {
+    (void)ar;
+    sr_task *task = sr_task_of(L);
+    if (!task || task->unwinding || !sr_task_cancelled(task)) return;
+    sr_err err;
+    sr_task_cancel_err(task, &err);
+    sr_throw(L, &err);
+}
+
+void sr_signal_guard(lua_State *L) {
+    lua_sethook(L, on_guard, LUA_MASKCOUNT, HOOK_EVERY);
+}
+
+static void handle(void) {
+    if (state.dump) {
+        state.dump = 0;
+        sr_dump_tasks(state.vm->loop);
+    }
+    int end = state.end;
+    state.end = 0;
+    if (!end) return;
+    if (end == SIGINT && state.interrupt) {
+        state.ends = 0;
+        state.interrupt(state.arg);
+    } else {
+        sr_vm_exit(state.vm, 128 + end,
+                   end == SIGINT ? "interrupted (SIGINT)" : "terminated (SIGTERM)");
+    }
+}
+
+static void on_async(uv_async_t *async) {
+    (void)async;
+    handle();
+}
+
+static void on_hook(lua_State *L, lua_Debug *ar) {
+    lua_sethook(L, NULL, 0, 0);
+    handle();
+    sr_task *task = sr_task_of(L);
+    if (!task || !sr_task_cancelled(task)) return;
+    sr_signal_guard(L);
+    on_guard(L, ar);
+}
+
+static void on_signal(int number) {
+    if (number == SIGUSR1) {
+        state.dump = 1;
+    } else {
+        if (state.ends++ > 0) _exit(128 + number);
+        state.end = number;
+    }
+    sr_task *task = sr_running;
+    if (task) lua_sethook(task->inner, on_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+    uv_async_send(&state.async);
+}
+
+int sr_signals_start(sr_vm *vm, sr_err *err) {
+    int rc = uv_async_init(sr_uv(vm->loop), &state.async, on_async);
+    if (rc != 0) return sr_fail_uv(err, rc, "signals cannot be watched");
+    uv_unref((uv_handle_t *)&state.async);
+    state.vm = vm;
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGINT, &sa, NULL);
+    sigaction(SIGTERM, &sa, NULL);
+    sigaction(SIGUSR1, &sa, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    return 0;
+}
+
+void sr_signals_interrupt(void (*fn)(void *arg), void *arg) {
+    state.interrupt = fn;
+    state.arg = arg;
+}
+
+void sr_signals_stop(void) {
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGUSR1, SIG_IGN);
+    state.vm = NULL;
+}

@@ -1,0 +1,127 @@
+/* task.h – tasks, scopes and groups (internal to the runtime).
+ *
+ * Scopes form a tree per VM. A scope is cancelled once (level-triggered: every later wait
+ * below it raises again) and the cancellation runs down the tree until a shield. Scopes
+ * come from task.timeout, task.shield and task.group; each lies on the stack of the task
+ * that opened it. A group's scope is also the base of the tasks spawned into it, so a
+ * deadline around a group holds for its children too.
+ */
+#ifndef SR_TASK_H
+#define SR_TASK_H
+
+#include "loop.h"
+
+typedef struct sr_scope sr_scope;
+typedef struct sr_group sr_group;
+typedef struct sr_frame sr_frame;
+
+struct sr_scope {
+    sr_scope *parent, *children, *next, *prev;
+    sr_task *tasks; /* whose base this is */
+    sr_task *owner; /* on whose stack it lies; NULL for a VM's root scopes */
+    sr_vm *vm;
+    sr_timer timer; /* the deadline, if armed */
+    double seconds; /* its length, for the message */
+    const char *why; /* static text */
+    uint8_t cancelled; /* SR_NONE, SR_TIMEOUT or SR_CANCELLED */
+    bool shield, is_group;
+};
+
+/* One coroutine.resume on the C stack: the chain task → coroutine → coroutine. */
+struct sr_frame {
+    lua_State *L; /* the resumer */
+    sr_frame *up;
+};
+
+enum { TASK_NEW, TASK_READY, TASK_RUNNING, TASK_WAITING, TASK_DONE };
+
+/* Lives in a Lua userdata ("task"): user value 1 is its thread, 2 its spawn site. Anchored
+ * in the VM while alive. */
+struct sr_task {
+    sr_task *next;               /* ready queue */
+    sr_task *next_task, *prev_task; /* among base->tasks */
+    sr_vm *vm;
+    lua_State *L;
+    lua_State *inner; /* innermost coroutine, running or parked */
+    sr_scope *base, *scope;
+    sr_group *group; /* that spawned it, or NULL */
+    sr_op *op;       /* waited for; NULL while sleeping */
+    sr_op *joiners;  /* waits of others for this task's end */
+    sr_frame *frames;
+    sr_timer timer; /* the wait's own time-out, or the sleep */
+    int64_t grace_until; /* end of clean-up after cancellation, 0: not begun */
+    float timeout;       /* seconds, for the message */
+    uint32_t id;
+    int nresults;
+    uint16_t unwinding; /* errors on their way through pending <close> variables */
+    uint8_t state, wake, cancelled;
+    bool parked;  /* a yield on its way to the scheduler is a wait, not coroutine.yield */
+    bool graceful; /* the armed timer is the end of the grace, not the wait's own */
+    bool daemon, ok;
+};
+
+struct sr_group {
+    sr_scope scope;
+    sr_op *waiters; /* joins and spawns that wait for a place */
+    lua_Integer limit;
+    unsigned live;
+    int error; /* registry reference to the first child's error, or LUA_NOREF */
+    bool open, lost_error;
+};
+
+#define SR_TASK_TYPE "task"
+#define SR_GROUP_TYPE "task.group"
+#define SR_GRACE (10 * SR_NS) /* for clean-up after cancellation */
+
+/* scope.c */
+void sr_scope_init(sr_scope *scope, sr_vm *vm, sr_scope *parent);
+void sr_scope_push(sr_task *task, sr_scope *scope, bool shield);
+void sr_scope_remove(sr_scope *scope); /* from its owner's stack and from the tree */
+void sr_scope_deadline(sr_scope *scope, double seconds);
+void sr_scope_cancel(sr_scope *scope, sr_kind kind, const char *why, double seconds);
+void sr_task_cancel(sr_task *task, const char *why);
+sr_kind sr_task_cancelled(const sr_task *task); /* what the next wait would raise */
+void sr_task_cancel_err(const sr_task *task, sr_err *err);
+
+/* task.c */
+/* Spawn the function and nargs arguments on top of L (popped); pushes the task userdata. */
+sr_task *sr_task_spawn(lua_State *L, int nargs, sr_scope *base, sr_group *group);
+void sr_task_interrupt(sr_task *task);
+int sr_sleep(lua_State *L, double seconds);
+void sr_task_describe(const sr_task *task, char *buf, size_t size);
+/* The task that runs now, for signal handlers; NULL while callbacks run. */
+extern sr_task *volatile sr_running;
+
+/* signals.c */
+void sr_signal_guard(lua_State *L); /* make a script that ends keep to the cancellation */
+
+/* group.c */
+sr_op *sr_join_next(sr_op *op); /* the next in the list of waits it is in */
+void sr_group_task_done(sr_group *group);
+void sr_group_fail(lua_State *L, sr_group *group); /* error object on top, popped */
+int sr_open_task_core(lua_State *L);
+
+/* A userdata that must outlive its last Lua reference while C links to it. */
+void sr_anchor(lua_State *L, int idx, void *key);
+void sr_unanchor(lua_State *L, void *key);
+
+/* protect.c: message handlers. Index 1 of the calling C function's stack by convention. */
+int sr_mark_unwinding(lua_State *L);  /* keeps the error as it is */
+int sr_trace_unwinding(lua_State *L); /* makes it an error object with a trace */
+int sr_open_protect(lua_State *L);
+
+/* trace.c */
+void sr_push_trace(lua_State *L, int level);
+void sr_push_where(lua_State *L); /* "file:line" of the innermost Lua function, or "" */
+void sr_dump_tasks(sr_loop *loop);
+const char *sr_in_the_way(lua_State *L, sr_task *task, char *buf, size_t size);
+
+/* err.c */
+void sr_to_error(lua_State *L); /* make the value on top an error object */
+sr_kind sr_error_kind(lua_State *L, int idx);
+int sr_open_errors(lua_State *L);
+
+/* co.c */
+int sr_open_coroutine(lua_State *L);
+
+#endif

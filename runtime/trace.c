@@ -1,0 +1,158 @@
+/* trace.c – tracebacks across coroutines and spawn sites, and the dump of waiting tasks. */
+#include <stdio.h>
+#include <string.h>
+
+#include "vm.h"
+
+void sr_push_where(lua_State *L) {
+    lua_Debug ar;
+    for (int level = 0; lua_getstack(L, level, &ar); level++) {
+        lua_getinfo(L, "Sl", &ar);
+        if (ar.currentline > 0) {
+            lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
+            return;
+        }
+    }
+    lua_pushliteral(L, "");
+}
+
+/* The spawn site of the task, or nothing. */
+static void add_spawn_site(lua_State *L, sr_task *task) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, task); /* trace, task? */
+    if (lua_isuserdata(L, -1)) {
+        lua_getiuservalue(L, -1, 2);
+        if (lua_isstring(L, -1) && lua_rawlen(L, -1) > 0) {
+            lua_pushfstring(L, "%s\nspawned at %s", lua_tostring(L, -3),
+                            lua_tostring(L, -1));
+            lua_replace(L, -4);
+        }
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+}
+
+void sr_push_trace(lua_State *L, int level) {
+    luaL_checkstack(L, 20, "no stack for a traceback");
+    luaL_traceback(L, L, NULL, level);
+    sr_task *task = sr_task_of(L);
+    if (!task) return;
+    for (sr_frame *frame = task->frames; frame; frame = frame->up) {
+        lua_pushliteral(L, "\nresumed by ");
+        luaL_traceback(L, frame->L, NULL, 0);
+        lua_concat(L, 3);
+    }
+    add_spawn_site(L, task);
+}
+
+/* ---------------------------------------------------------------- who is in the way */
+
+/* Find the name of the function on top of L in package.loaded, as luaL_traceback does:
+ * "table.sort". Pops the function. */
+static bool global_name(lua_State *L, char *buf, size_t size) {
+    bool found = false;
+    int top = lua_gettop(L); /* function */
+    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    for (lua_pushnil(L); !found && lua_next(L, -2); lua_pop(L, 1)) {
+        if (!lua_istable(L, -1) || lua_type(L, -2) != LUA_TSTRING) continue;
+        for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+            if (lua_type(L, -2) != LUA_TSTRING || !lua_rawequal(L, -1, top)) continue;
+            const char *module = lua_tostring(L, -4);
+            if (strcmp(module, LUA_GNAME) == 0)
+                snprintf(buf, size, "%s", lua_tostring(L, -2));
+            else
+                snprintf(buf, size, "%s.%s", module, lua_tostring(L, -2));
+            found = true;
+            lua_pop(L, 2);
+            break;
+        }
+        if (found) {
+            lua_pop(L, 2);
+            break;
+        }
+    }
+    lua_settop(L, top - 1);
+    return found;
+}
+
+static bool name_c_function(lua_State *L, lua_Debug *ar, char *buf, size_t size) {
+    lua_getinfo(L, "Snf", ar); /* function */
+    if (strcmp(ar->what, "C") != 0) {
+        lua_pop(L, 1);
+        return false;
+    }
+    if (global_name(L, buf, size)) {
+        static const char *const transparent[] = {"pcall", "xpcall", "try", "error", NULL};
+        for (int i = 0; transparent[i]; i++)
+            if (strcmp(buf, transparent[i]) == 0) return false;
+        return true;
+    }
+    if (!ar->name) return false;
+    snprintf(buf, size, "%s%s", strcmp(ar->namewhat, "metamethod") == 0 ? "__" : "",
+             ar->name);
+    return true;
+}
+
+/* The C function that keeps the wait from yielding: the nearest one with a name on the
+ * coroutine that is not yieldable. Level 0 is the waiting function itself. */
+const char *sr_in_the_way(lua_State *L, sr_task *task, char *buf, size_t size) {
+    sr_frame *frame = task ? task->frames : NULL;
+    int level = 1;
+    for (;;) {
+        if (!lua_isyieldable(L)) {
+            lua_Debug ar;
+            luaL_checkstack(L, 20, NULL);
+            for (; lua_getstack(L, level, &ar); level++) {
+                if (name_c_function(L, &ar, buf, size)) return buf;
+                lua_getinfo(L, "n", &ar);
+                if (ar.name && strcmp(ar.namewhat, "metamethod") == 0) {
+                    snprintf(buf, size, "__%s", ar.name + (strncmp(ar.name, "__", 2) ? 0 : 2));
+                    return buf;
+                }
+            }
+        }
+        if (!frame) break;
+        L = frame->L;
+        frame = frame->up;
+        level = 0;
+    }
+    snprintf(buf, size, "a C function");
+    return buf;
+}
+
+/* ---------------------------------------------------------------- dump */
+
+static void dump_task(sr_task *task) {
+    static const char *const states[] = {"new", "ready", "running", "waiting", "done"};
+    char what[160];
+    lua_State *L = task->vm->L;
+    sr_task_describe(task, what, sizeof what);
+    if (!lua_checkstack(L, 20)) return;
+    luaL_traceback(L, task->inner ? task->inner : task->L, NULL, 0);
+    add_spawn_site(L, task);
+    fprintf(stderr, "task %u %s%s%s\n%s\n", task->id, states[task->state],
+            *what ? " for " : "", what, lua_tostring(L, -1));
+    lua_pop(L, 1);
+}
+
+static void dump_scope(sr_scope *scope) {
+    for (sr_task *task = scope->tasks; task; task = task->next_task)
+        dump_task(task);
+    for (sr_scope *child = scope->children; child; child = child->next)
+        dump_scope(child);
+}
+
+static int l_dump(lua_State *L) {
+    sr_vm *vm = lua_touserdata(L, 1);
+    dump_scope(&vm->root);
+    return 0;
+}
+
+void sr_dump_tasks(sr_loop *loop) {
+    for (sr_vm *vm = loop->vms; vm; vm = vm->next) {
+        fprintf(stderr, "--- %u tasks\n", vm->ntasks);
+        lua_pushcfunction(vm->L, l_dump);
+        lua_pushlightuserdata(vm->L, vm);
+        if (lua_pcall(vm->L, 1, 0, 0) != LUA_OK) lua_pop(vm->L, 1);
+    }
+    fflush(stderr);
+}
