@@ -195,7 +195,10 @@ static int woken(lua_State *L, sr_task *task) {
     } else {
         sr_task_cancel_err(task, &err);
     }
-    if (task->op) describe_op(task->op, err.op, sizeof err.op);
+    if (task->op)
+        describe_op(task->op, err.op, sizeof err.op);
+    else
+        snprintf(err.op, sizeof err.op, "task.sleep");
     drop_op(task);
     return sr_throw(L, &err);
 }

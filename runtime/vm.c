@@ -61,7 +61,11 @@ static int l_open(lua_State *L) {
     lua_pushlightuserdata(L, vm);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &vm_key);
     luaL_openlibs(L);
-    luaL_requiref(L, LUA_COLIBNAME, sr_open_coroutine, 1);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    sr_open_coroutine(L);
+    lua_pushvalue(L, -1);
+    lua_setglobal(L, LUA_COLIBNAME);
+    lua_setfield(L, -2, LUA_COLIBNAME);
     sr_open_protect(L);
     lua_getglobal(L, LUA_OSLIBNAME);
     lua_pushcfunction(L, l_exit);

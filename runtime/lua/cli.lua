@@ -7,7 +7,7 @@ local errors = require "errors"
 
 local cli = {}
 
-local USAGE = [[
+local USAGE = [==[
 usage: secrun [options] [script [args]]
   -e STAT     run the text STAT
   -l MODULE   require MODULE into a global of its last name
@@ -18,7 +18,7 @@ usage: secrun [options] [script [args]]
   --          stop options        -   run standard input
   --allow-net= --allow-read= --allow-write= --allow-run= --allow-env= --deny-… --read-only
   --log-level=debug|info|warn|error   --log-json
-]]
+]==]
 
 local function complain(text)
   io.stderr:write("secrun: ", text, "\n")

@@ -30,7 +30,13 @@ local function read(list)
 end
 
 function errors_mt.__index(list, key) return read(list)[key] end
-function errors_mt.__len(list) return #read(list) end
+--- How many items failed; the errors stand at their items' positions.
+function errors_mt.__len(list)
+  local n = 0
+  for _ in pairs(read(list)) do n = n + 1 end
+  return n
+end
+
 function errors_mt.__pairs(list) return pairs(read(list)) end
 errors_mt.__metatable = "task.errors"
 errors_mt.__name = "task.errors"
@@ -64,7 +70,7 @@ end
 ---@param options {limit: integer?, stop_on_error: boolean?}
 ---@param fn fun(item: any, position: integer): any
 ---@return table results
----@return table errors empty when all went well; an error nobody reads sets exit status 1
+---@return table errors by position, `#errors` is their number; one nobody reads sets exit status 1
 function task.each(list, options, fn)
   if type(options) == "function" then options, fn = nil, options end
   options = args.check("task.each", EACH, options)
