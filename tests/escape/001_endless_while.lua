@@ -1,0 +1,2 @@
+-- Attack: An empty loop without end.
+while true do end

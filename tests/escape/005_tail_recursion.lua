@@ -1,0 +1,3 @@
+-- Attack: Endless tail calls, which need no stack.
+local function f() return f() end
+f()

@@ -1,0 +1,3 @@
+-- Attack: Nest pcall so that every level swallows one error.
+local function f() while true do pcall(f) end end
+f()

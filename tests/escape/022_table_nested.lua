@@ -1,0 +1,3 @@
+-- Attack: Nest tables without end.
+local t = {}
+while true do t = { t } end

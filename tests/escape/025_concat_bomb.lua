@@ -1,0 +1,4 @@
+-- Attack: Join a list into a string beyond all limits.
+local t = {}
+for i = 1, 1000 do t[i] = ("x"):rep(1000) end
+return table.concat(t, ("y"):rep(100000))

@@ -1,0 +1,2 @@
+-- Attack: A number with a hundred million digits.
+return string.format("%.99999999f", 1)

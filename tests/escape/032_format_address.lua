@@ -1,0 +1,2 @@
+-- Attack: Learn an address by %p.
+return string.format("%p", {})

@@ -1,0 +1,2 @@
+-- Attack: Learn an address from an error's message.
+error({})

@@ -1,0 +1,2 @@
+-- Attack: Be different each time.
+return math.random()

@@ -1,0 +1,2 @@
+-- Attack: Measure time.
+return os.clock()

@@ -1,0 +1,2 @@
+-- Attack: Nested greedy runs.
+return ("a"):rep(4000):match(("a*"):rep(60) .. "b")

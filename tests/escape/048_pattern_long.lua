@@ -1,0 +1,2 @@
+-- Attack: A pattern longer than any person writes.
+return ("a"):find(("a"):rep(100000) .. "%d")

@@ -1,0 +1,2 @@
+-- Attack: Move from one to the largest integer.
+return table.move({}, 1, math.maxinteger - 1, 2)

@@ -1,0 +1,4 @@
+-- Attack: The same with concat.
+local t = {}
+for i = 62, 0, -1 do t[1 << i] = true end
+return table.concat(t)

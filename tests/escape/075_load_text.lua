@@ -1,0 +1,2 @@
+-- Attack: Compile text at run time.
+return load("return 1")()

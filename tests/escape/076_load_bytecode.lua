@@ -1,0 +1,2 @@
+-- Attack: Run bytecode, which can corrupt memory.
+return load("\27Lua")

@@ -1,0 +1,2 @@
+-- Attack: Turn a function into bytecode.
+return string.dump(function() end)

@@ -1,0 +1,3 @@
+-- Attack: Set a field on a string.
+local s = "x"
+s.canary = "poisoned"

@@ -1,0 +1,2 @@
+-- Attack: Reach the registry.
+return debug.getregistry()

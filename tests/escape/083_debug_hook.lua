@@ -1,0 +1,3 @@
+-- Attack: Take the hook away.
+debug.sethook()
+while true do end

@@ -1,0 +1,3 @@
+-- Attack: Steer the collector.
+collectgarbage("stop")
+while true do local _ = {} end

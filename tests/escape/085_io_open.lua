@@ -1,0 +1,2 @@
+-- Attack: Read a file.
+return io.open("/etc/passwd"):read("a")

@@ -1,0 +1,2 @@
+-- Attack: Write to the terminal.
+io.stdout:write("out")

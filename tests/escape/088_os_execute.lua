@@ -1,0 +1,2 @@
+-- Attack: Start a program.
+return os.execute("id")

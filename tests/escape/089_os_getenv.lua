@@ -1,0 +1,2 @@
+-- Attack: Read the environment.
+return os.getenv("PATH")

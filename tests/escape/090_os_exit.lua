@@ -1,0 +1,2 @@
+-- Attack: End the process.
+os.exit(0)

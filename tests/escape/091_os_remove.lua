@@ -1,0 +1,2 @@
+-- Attack: Remove a file.
+return os.remove("/tmp/x")

@@ -1,0 +1,2 @@
+-- Attack: Load a module.
+return require("fs")

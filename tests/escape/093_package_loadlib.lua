@@ -1,0 +1,2 @@
+-- Attack: Load a C library.
+return package.loadlib("libc.so.6", "*")

@@ -1,0 +1,2 @@
+-- Attack: Run another file.
+return dofile("/etc/hosts")

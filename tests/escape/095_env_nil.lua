@@ -1,0 +1,3 @@
+-- Attack: Take the environment away.
+_ENV = nil
+return deny

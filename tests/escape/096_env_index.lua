@@ -1,0 +1,2 @@
+-- Attack: Reach a missing name by the environment.
+return _ENV["pcall"](error)

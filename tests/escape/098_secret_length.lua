@@ -1,0 +1,2 @@
+-- Attack: Learn a secret's length.
+return #secret("env:SCM_PASSWORD")

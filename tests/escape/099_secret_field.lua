@@ -1,0 +1,2 @@
+-- Attack: Look into a secret.
+return secret("env:SCM_PASSWORD").value

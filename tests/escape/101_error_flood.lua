@@ -1,0 +1,2 @@
+-- Attack: An error message as long as memory allows.
+error(("x"):rep(250000))

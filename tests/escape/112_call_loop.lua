@@ -1,0 +1,2 @@
+-- Attack: Behave at load, loop when called.
+function check() while true do end end
