@@ -65,7 +65,9 @@ static int take_flags(options *opts, int *argc, char **argv, sr_err *err) {
 
 static void harden(void) {
     struct rlimit limit;
+#ifndef SR_SANITIZE /* the leak checker traces its own process */
     prctl(PR_SET_DUMPABLE, 0); /* keys and secrets never reach a core file */
+#endif
     limit = (struct rlimit){0, 0};
     setrlimit(RLIMIT_CORE, &limit);
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {

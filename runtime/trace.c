@@ -92,28 +92,33 @@ static bool name_c_function(lua_State *L, lua_Debug *ar, char *buf, size_t size)
     return true;
 }
 
-/* The C function that keeps the wait from yielding: the nearest one with a name on the
- * coroutine that is not yieldable. Level 0 is the waiting function itself. */
+/* The nearest C function with a name, from level on. */
+static bool name_culprit(lua_State *L, int level, char *buf, size_t size) {
+    lua_Debug ar;
+    luaL_checkstack(L, 20, NULL);
+    for (; lua_getstack(L, level, &ar); level++) {
+        if (name_c_function(L, &ar, buf, size)) return true;
+        lua_getinfo(L, "n", &ar);
+        if (ar.name && strcmp(ar.namewhat, "metamethod") == 0) {
+            snprintf(buf, size, "__%s", ar.name + (strncmp(ar.name, "__", 2) ? 0 : 2));
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What keeps the wait from yielding: looked for on the coroutine that is not yieldable
+ * (level 0 is the waiting function itself), then on those that resumed it, where level 0 is
+ * the function that did (coroutine.close). */
 const char *sr_in_the_way(lua_State *L, sr_task *task, char *buf, size_t size) {
     sr_frame *frame = task ? task->frames : NULL;
-    int level = 1;
-    for (;;) {
-        if (!lua_isyieldable(L)) {
-            lua_Debug ar;
-            luaL_checkstack(L, 20, NULL);
-            for (; lua_getstack(L, level, &ar); level++) {
-                if (name_c_function(L, &ar, buf, size)) return buf;
-                lua_getinfo(L, "n", &ar);
-                if (ar.name && strcmp(ar.namewhat, "metamethod") == 0) {
-                    snprintf(buf, size, "__%s", ar.name + (strncmp(ar.name, "__", 2) ? 0 : 2));
-                    return buf;
-                }
-            }
-        }
+    bool stuck = false;
+    for (int level = 1;; level = 0) {
+        stuck |= !lua_isyieldable(L);
+        if (stuck && name_culprit(L, level, buf, size)) return buf;
         if (!frame) break;
         L = frame->L;
         frame = frame->up;
-        level = 0;
     }
     snprintf(buf, size, "a C function");
     return buf;
