@@ -151,7 +151,7 @@ void sr_listener_free(sr_listener *l);
  * NULL is returned on failure, then both are closed already and done is not called. */
 sr_pump *sr_tls_pump(sr_stream *s, int fd, void (*done)(void *arg, const sr_err *err),
                      void *arg, sr_err *err);
-/* Cut both sides off now; done is still called. */
+/* Cut both sides off now; done is called before this returns. */
 void sr_pump_stop(sr_pump *pump);
 
 #endif

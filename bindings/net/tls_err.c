@@ -127,7 +127,7 @@ static void detail_text(int code, X509 *cert, char *buf, size_t size) {
     if (late || code == X509_V_ERR_CERT_NOT_YET_VALID) {
         const ASN1_TIME *t = late ? X509_get0_notAfter(cert) : X509_get0_notBefore(cert);
         if (ASN1_TIME_to_tm(t, &tm))
-            snprintf(buf, size, ", %s %04d-%02d-%02dT%02d:%02d:%02dZ",
+            snprintf(buf, size, " (%s %04d-%02d-%02dT%02d:%02d:%02dZ)",
                      late ? "not after" : "not before", tm.tm_year + 1900, tm.tm_mon + 1,
                      tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
         return;
@@ -138,11 +138,12 @@ static void detail_text(int code, X509 *cert, char *buf, size_t size) {
     for (int i = 0; names && i < sk_GENERAL_NAME_num(names) && used + 1 < size; i++) {
         const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
         if (name->type != GEN_DNS) continue;
-        int n = snprintf(buf + used, size - used, "%s%.*s", used ? ", " : ", for ",
+        int n = snprintf(buf + used, size - used, "%s%.*s", used ? ", " : " (for ",
                          ASN1_STRING_length(name->d.dNSName),
                          (const char *)ASN1_STRING_get0_data(name->d.dNSName));
         used += n > 0 ? (size_t)n : 0;
     }
+    if (used) snprintf(buf + (used < size - 2 ? used : size - 2), 2, ")");
     GENERAL_NAMES_free(names);
 }
 
@@ -156,9 +157,8 @@ int sr_tls_fail_verify(sr_err *err, const char *peer, const char *name, int x509
         subject_text(cert, subject, sizeof subject);
         detail_text(x509_code, cert, detail, sizeof detail);
     }
-    return sr_fail(err, SR_TLS, code,
-                   "TLS with %s: certificate \"%s\"%s is not good: %s%s%s%s%s", peer,
-                   subject, detail, X509_verify_cert_error_string(x509_code),
+    return sr_fail(err, SR_TLS, code, "TLS with %s: certificate \"%s\"%s: %s%s%s%s%s",
+                   peer, subject, detail, X509_verify_cert_error_string(x509_code),
                    names ? " with " : "", names && name ? name : "", advice ? "; " : "",
                    advice ? advice : "");
 }
@@ -174,6 +174,17 @@ static void code_text(const char *words, char *buf, size_t size) {
     buf[i] = 0;
 }
 
+/* The name of a received alert. OpenSSL 3.0 does not know TLS 1.3's in one of its two
+ * lists. */
+static const char *alert_text(unsigned long e) {
+    const char *name =
+        SSL_alert_desc_string_long(ERR_GET_REASON(e) - SSL_AD_REASON_OFFSET);
+    if (strcmp(name, "unknown") != 0) return name;
+    const char *reason = ERR_reason_error_string(e);
+    const char *rest = reason ? strstr(reason, "alert ") : NULL;
+    return rest ? rest + 6 : reason;
+}
+
 int sr_tls_fail_queue(sr_err *err, const char *peer, bool handshake) {
     unsigned long e = ERR_peek_error();
     int reason = ERR_GET_REASON(e);
@@ -181,8 +192,7 @@ int sr_tls_fail_queue(sr_err *err, const char *peer, bool handshake) {
     bool cut =
         ERR_GET_LIB(e) == ERR_LIB_SSL && reason == SSL_R_UNEXPECTED_EOF_WHILE_READING;
     char code[64];
-    const char *words = alert ? SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET)
-                              : ERR_reason_error_string(e);
+    const char *words = alert ? alert_text(e) : ERR_reason_error_string(e);
     ERR_clear_error();
     if (!words) words = "the connection failed";
     if (cut || e == 0) {

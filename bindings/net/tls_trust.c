@@ -101,16 +101,12 @@ static X509_STORE *read_store(BIO *bio, const char *what, sr_err *err) {
         X509_free(cert);
         if (!ok) goto broken;
     }
-    unsigned long last = ERR_peek_last_error();
-    if (count == 0) {
-        sr_fail(err, SR_USAGE, NULL,
-                "%s holds no PEM certificate; expected -----BEGIN CERTIFICATE-----",
-                what);
-        goto fail;
-    }
-    if (ERR_GET_REASON(last) != PEM_R_NO_START_LINE) goto broken;
+    if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE) goto broken;
     ERR_clear_error();
-    return store;
+    if (count > 0) return store;
+    sr_fail(err, SR_USAGE, NULL,
+            "%s holds no PEM certificate; expected -----BEGIN CERTIFICATE-----", what);
+    goto fail;
 broken:
     sr_fail(err, SR_USAGE, NULL, "certificate %d of %s is broken; replace it", count + 1,
             what);
