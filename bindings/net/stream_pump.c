@@ -57,7 +57,7 @@ static void on_linger(sr_timer *timer) {
 }
 
 /* Move bytes and the end of them one way. true: this direction is through. */
-static bool move(sr_pump *pump, sr_stream *from, sr_stream *to) {
+static bool move(sr_stream *from, sr_stream *to) {
     sr_err err = {0};
     for (;;) {
         size_t len, n = 0;
@@ -93,8 +93,8 @@ static void step(sr_pump *pump) {
         if (peer_err) finish(pump, peer_err);
         return;
     }
-    bool in = move(pump, pump->peer, pump->server);
-    bool out = move(pump, pump->server, pump->peer);
+    bool in = move(pump->peer, pump->server);
+    bool out = move(pump->server, pump->peer);
     if ((in && out) || sr_stream_get_state(pump->peer) == SR_STREAM_CLOSED)
         finish(pump, NULL);
     else if (peer_err)
