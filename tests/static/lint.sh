@@ -1,0 +1,16 @@
+#!/bin/sh
+# clang-tidy, cppcheck and luacheck; each prints its own findings.
+cd "$(dirname "$0")/../.." || exit 1
+status=0
+echo "cppcheck"
+cppcheck --quiet --std=c11 --inline-suppr --error-exitcode=1 --max-ctu-depth=2 -j "$(nproc)" \
+  --enable=warning,performance,portability --suppress=missingIncludeSystem \
+  --suppress=preprocessorErrorDirective --check-library -D_GNU_SOURCE -DSR_VERSION='""' \
+  -DSR_SOURCE_DIR='""' -DSR_BINARY_DIR='""' -DSR_SHARE_DIR='""' -Iruntime -Ibindings \
+  runtime bindings || status=1
+echo "clang-tidy"
+find runtime bindings -name '*.c' -print0 |
+  xargs -0 -n 4 -P "$(nproc)" clang-tidy --quiet -p build 2>/dev/null || status=1
+echo "luacheck"
+tests/static/lua.sh || status=1
+exit $status
