@@ -10,7 +10,7 @@
 
 #include <cjson/cJSON.h>
 
-#include "secrun.h"
+#include "base.h"
 
 #define SR_ACME_DOC_MAX (1024 * 1024) /* bytes of one document */
 #define SR_ACME_NAMES_MAX 2000        /* identifiers of one order */

@@ -7,7 +7,7 @@
 #define SR_JOSE_H
 
 #include "pki/pki.h"
-#include "secrun.h"
+#include "base.h"
 
 /* One request to sign. */
 typedef struct sr_jws {

@@ -12,7 +12,7 @@
 #ifndef SR_ENCODING_H
 #define SR_ENCODING_H
 
-#include "secrun.h"
+#include "base.h"
 
 /* RFC 4648 section 4: '+' and '/', padded with '='. */
 int sr_base64_encode(sr_buf *out, const void *data, size_t len, sr_err *err);

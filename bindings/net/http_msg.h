@@ -7,7 +7,7 @@
 #ifndef HTTP_MSG_H
 #define HTTP_MSG_H
 
-#include "secrun.h"
+#include "base.h"
 
 struct sockaddr;
 
