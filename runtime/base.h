@@ -61,16 +61,22 @@ const char *sr_kind_name(sr_kind kind);
 /* SR_NONE when the name is not a kind. */
 sr_kind sr_kind_of(const char *name);
 
-/* Fill *err and return -1, so that `return sr_fail(err, …)` is one line. code may be NULL.
+/* Fill *err and give -1, so that `return sr_fail(err, …)` is one line (macros, so that the
+ * compiler knows the -1). code may be NULL.
  * Control characters in the formatted text are replaced by '?'. */
-int sr_fail(sr_err *err, sr_kind kind, const char *code, const char *fmt, ...)
+static inline int sr_failure(void) { return -1; }
+#define sr_fail(err, ...) (sr_set_err((err), __VA_ARGS__), sr_failure())
+void sr_set_err(sr_err *err, sr_kind kind, const char *code, const char *fmt, ...)
     SR_PRINTF(4, 5);
-void sr_vfail(sr_err *err, sr_kind kind, const char *code, const char *fmt, va_list ap)
+void sr_vset_err(sr_err *err, sr_kind kind, const char *code, const char *fmt, va_list ap)
     SR_PRINTF(4, 0);
 /* The same from errno / a libuv error: kind and code from the number, its text appended.
- * ENOENT→not_found, EACCES/EPERM/EROFS→io, ETIMEDOUT→timeout, ECONN*→connect, else io. */
-int sr_fail_errno(sr_err *err, int errnum, const char *fmt, ...) SR_PRINTF(3, 4);
-int sr_fail_uv(sr_err *err, int uv_code, const char *fmt, ...) SR_PRINTF(3, 4);
+ * ENOENT→not_found, ETIMEDOUT→timeout, ECONN* and unreachable→connect, EADDRINUSE→conflict,
+ * EAI_*→dns, else io. */
+#define sr_fail_errno(err, ...) (sr_set_errno((err), __VA_ARGS__), sr_failure())
+#define sr_fail_uv(err, ...) (sr_set_uv((err), __VA_ARGS__), sr_failure())
+void sr_set_errno(sr_err *err, int errnum, const char *fmt, ...) SR_PRINTF(3, 4);
+void sr_set_uv(sr_err *err, int uv_code, const char *fmt, ...) SR_PRINTF(3, 4);
 
 /* ---------------------------------------------------------------- bytes (buf.c) */
 

@@ -54,7 +54,7 @@ int sr_raise(lua_State *L, sr_kind kind, const char *code, const char *fmt, ...)
     sr_err err;
     va_list ap;
     va_start(ap, fmt);
-    sr_vfail(&err, kind, code, fmt, ap);
+    sr_vset_err(&err, kind, code, fmt, ap);
     va_end(ap);
     return sr_throw(L, &err);
 }

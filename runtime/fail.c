@@ -28,7 +28,7 @@ static void no_control(char *text) {
         if (*p < 0x20 || *p == 0x7f) *p = '?';
 }
 
-void sr_vfail(sr_err *err, sr_kind kind, const char *code, const char *fmt, va_list ap) {
+void sr_vset_err(sr_err *err, sr_kind kind, const char *code, const char *fmt, va_list ap) {
     if (!err) return;
     *err = (sr_err){.kind = kind};
     snprintf(err->code, sizeof err->code, "%s", code ? code : "");
@@ -36,12 +36,11 @@ void sr_vfail(sr_err *err, sr_kind kind, const char *code, const char *fmt, va_l
     no_control(err->message);
 }
 
-int sr_fail(sr_err *err, sr_kind kind, const char *code, const char *fmt, ...) {
+void sr_set_err(sr_err *err, sr_kind kind, const char *code, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    sr_vfail(err, kind, code, fmt, ap);
+    sr_vset_err(err, kind, code, fmt, ap);
     va_end(ap);
-    return -1;
 }
 
 static sr_kind kind_of_uv(int code) {
@@ -69,21 +68,19 @@ static void add_reason(sr_err *err, const char *reason) {
     snprintf(err->message + len, sizeof err->message - len, ": %s", reason);
 }
 
-int sr_fail_uv(sr_err *err, int uv_code, const char *fmt, ...) {
+void sr_set_uv(sr_err *err, int uv_code, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    sr_vfail(err, kind_of_uv(uv_code), uv_err_name(uv_code), fmt, ap);
+    sr_vset_err(err, kind_of_uv(uv_code), uv_err_name(uv_code), fmt, ap);
     va_end(ap);
     add_reason(err, uv_strerror(uv_code));
-    return -1;
 }
 
-int sr_fail_errno(sr_err *err, int errnum, const char *fmt, ...) {
+void sr_set_errno(sr_err *err, int errnum, const char *fmt, ...) {
     va_list ap;
     int code = uv_translate_sys_error(errnum);
     va_start(ap, fmt);
-    sr_vfail(err, kind_of_uv(code), uv_err_name(code), fmt, ap);
+    sr_vset_err(err, kind_of_uv(code), uv_err_name(code), fmt, ap);
     va_end(ap);
     add_reason(err, strerror(errnum));
-    return -1;
 }
