@@ -3,9 +3,8 @@
  * The runtime knows no binding; it asks this table. One line a module, in the order of the
  * folders; a C core under a Lua layer of the same name ends in ".core".
  */
-#include "secrun.h"
+#include "open.h"
 
-int luaopen_acme_core(lua_State *L);
 int luaopen_x509(lua_State *L);
 
 const sr_module sr_bindings[] = {

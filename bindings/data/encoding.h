@@ -44,6 +44,4 @@ int sr_percent_decode(sr_buf *out, const char *text, size_t len, sr_err *err);
 int sr_form_encode(sr_buf *out, const void *data, size_t len, sr_err *err);
 int sr_form_decode(sr_buf *out, const char *text, size_t len, sr_err *err);
 
-int luaopen_encoding(lua_State *L);
-
 #endif

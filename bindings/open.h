@@ -1,0 +1,10 @@
+/* open.h – the openers of the C modules, for their files and the table in open.c. */
+#ifndef OPEN_H
+#define OPEN_H
+
+#include "secrun.h"
+
+int luaopen_acme_core(lua_State *L);
+int luaopen_encoding(lua_State *L);
+
+#endif
