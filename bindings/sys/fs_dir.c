@@ -260,7 +260,7 @@ static int enter(removal *r, int parent, const char *name, DIR **ret_dir) {
 }
 
 static int remove_folder(removal *r, int parent, const char *name) {
-    DIR *dir;
+    DIR *dir = NULL;
     if (r->depth >= SR_FS_DEPTH)
         return sr_fail(r->err, SR_LIMIT, NULL,
                        "cannot remove all of %s: folders nest deeper than %d levels",
