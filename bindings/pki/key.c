@@ -187,8 +187,8 @@ int sr_key_pem(const sr_key *key, const char *passphrase, size_t passphrase_len,
 
 /* The digest to use, NULL for keys that have their own (then `hash` must not be given).
  */
-static int pick_hash(const sr_key *key, const char *hash, const EVP_MD **ret_md,
-                     sr_err *err) {
+int sr_key_digest(const sr_key *key, const char *hash, const EVP_MD **ret_md,
+                  sr_err *err) {
     static const struct {
         const char *name;
         const EVP_MD *(*md)(void);
@@ -216,7 +216,7 @@ int sr_key_sign(const sr_key *key, const char *hash, const void *data, size_t le
     size_t size = 0;
     int rc = -1;
     if (!key->is_private) return sr_fail(err, SR_USAGE, NULL, "a public key cannot sign");
-    if (pick_hash(key, hash, &md, err) < 0) return -1;
+    if (sr_key_digest(key, hash, &md, err) < 0) return -1;
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     if (!ctx || EVP_DigestSignInit(ctx, NULL, md, NULL, key->pkey) != 1 ||
         EVP_DigestSign(ctx, NULL, &size, data, len) != 1) {
@@ -243,7 +243,7 @@ out:
 int sr_key_verify(const sr_key *key, const char *hash, const void *data, size_t len,
                   const void *sig, size_t sig_len, sr_err *err) {
     const EVP_MD *md;
-    if (pick_hash(key, hash, &md, err) < 0) return -1;
+    if (sr_key_digest(key, hash, &md, err) < 0) return -1;
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     int rc = -1;
     if (ctx && EVP_DigestVerifyInit(ctx, NULL, md, NULL, key->pkey) == 1)

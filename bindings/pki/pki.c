@@ -8,6 +8,8 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <openssl/err.h>
 
@@ -56,4 +58,47 @@ int sr_pki_hex(sr_buf *buf, const void *data, size_t len) {
     buf->len += len * 2;
     buf->data[buf->len] = '\0';
     return 0;
+}
+
+/* ---------------------------------------------------------------- arenas */
+
+struct sr_arena_block {
+    struct sr_arena_block *next;
+    size_t used, size;
+    _Alignas(16) char data[];
+};
+
+void *sr_arena_alloc(sr_arena *arena, size_t size) {
+    struct sr_arena_block *block = arena->head;
+    size = (size + 15) & ~(size_t)15;
+    if (!block || block->size - block->used < size) {
+        size_t room = size > 2048 ? size : 2048;
+        block = calloc(1, sizeof *block + room);
+        if (!block) {
+            arena->oom = true;
+            return NULL;
+        }
+        block->size = room;
+        block->next = arena->head;
+        arena->head = block;
+    }
+    void *memory = block->data + block->used;
+    block->used += size;
+    return memory;
+}
+
+const char *sr_arena_text(sr_arena *arena, const void *data, size_t len) {
+    char *text = sr_arena_alloc(arena, len + 1);
+    if (!text) return "";
+    if (len) memcpy(text, data, len);
+    return text;
+}
+
+void sr_arena_free(sr_arena *arena) {
+    while (arena->head) {
+        struct sr_arena_block *next = arena->head->next;
+        free(arena->head);
+        arena->head = next;
+    }
+    arena->oom = false;
 }
