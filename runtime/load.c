@@ -143,10 +143,14 @@ static int l_modules(lua_State *L) {
     return 1;
 }
 
-/* load.paths() → {source = source tree, binary = build tree, share = installed tree}: where
- * shipped scripts and policies may be. */
+/* load.paths() → {program = this program's file, source = source tree, binary = build tree,
+ * share = installed tree}: where shipped scripts and policies may be. */
 static int l_paths(lua_State *L) {
-    lua_createtable(L, 0, 3);
+    char program[4096];
+    ssize_t len = readlink("/proc/self/exe", program, sizeof program);
+    lua_createtable(L, 0, 4);
+    lua_pushlstring(L, program, len < 0 ? 0 : (size_t)len);
+    lua_setfield(L, -2, "program");
     lua_pushliteral(L, SR_SOURCE_DIR);
     lua_setfield(L, -2, "source");
     lua_pushliteral(L, SR_BINARY_DIR);
