@@ -5,10 +5,18 @@
  * scratch userdata, so that an error on the way leaves nothing behind.
  */
 #include "acme/acme_chain.h"
+#include "acme/acme_gate.h"
 #include "acme/acme_msg.h"
 #include "acme/jose.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <string.h>
+
+#include <openssl/rand.h>
+
+#include "data/encoding.h"
+#include "net/http_msg.h"
 
 #define SCRATCH "acme.scratch"
 
@@ -183,6 +191,20 @@ static int l_is_ip(lua_State *L) {
     return 1;
 }
 
+/* is_private(address) → whether an IP address is not one of the public Internet */
+static int l_is_private(lua_State *L) {
+    const char *text = luaL_checkstring(L, 1);
+    struct sockaddr_in v4 = {.sin_family = AF_INET};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+    bool hidden = false;
+    if (inet_pton(AF_INET, text, &v4.sin_addr) == 1)
+        hidden = sr_http_private_address((struct sockaddr *)&v4);
+    else if (inet_pton(AF_INET6, text, &v6.sin6_addr) == 1)
+        hidden = sr_http_private_address((struct sockaddr *)&v6);
+    lua_pushboolean(L, hidden);
+    return 1;
+}
+
 static int l_token_ok(lua_State *L) {
     size_t len;
     const char *token = luaL_checklstring(L, 1, &len);
@@ -302,6 +324,42 @@ static int l_key_authorization(lua_State *L) {
     return push_text(L, &s->text);
 }
 
+/* The DER of the request in a PEM text. 0 or -1. */
+static int read_request(const char *text, size_t len, sr_pem *pem, sr_err *err) {
+    *pem = (sr_pem){.next = text, .end = text + len};
+    int found = sr_pem_next(pem, err);
+    if (found > 0 && (strcmp(pem->label, "CERTIFICATE REQUEST") == 0 ||
+                      strcmp(pem->label, "NEW CERTIFICATE REQUEST") == 0))
+        return 0;
+    if (found < 0) return -1;
+    return sr_fail(err, SR_USAGE, NULL, "this is not a certificate request in PEM");
+}
+
+/* finalize(csr) → payload {"csr": base64url(DER)} of a request given as PEM text */
+static int l_finalize(lua_State *L) {
+    sr_err err = {0};
+    size_t len;
+    sr_pem pem;
+    const char *text = luaL_checklstring(L, 1, &len);
+    scratch *s = new_scratch(L);
+    int rc = read_request(text, len, &pem, &err);
+    sr_buf_puts(&s->text, "{\"csr\":\"");
+    if (rc == 0) rc = sr_base64url_encode(&s->text, pem.der.data, pem.der.len, &err);
+    sr_buf_puts(&s->text, "\"}");
+    sr_pem_free(&pem);
+    if (rc != 0) return sr_throw(L, &err);
+    return push_text(L, &s->text);
+}
+
+/* random() → a number in [0, 1), for jitter */
+static int l_random(lua_State *L) {
+    uint32_t n = 0;
+    if (RAND_bytes((unsigned char *)&n, sizeof n) != 1)
+        return sr_raise(L, SR_INTERNAL, NULL, "no random numbers from OpenSSL");
+    lua_pushnumber(L, n / 4294967296.0);
+    return 1;
+}
+
 /* ---------------------------------------------------------------- chains */
 
 /* Read every certificate of a PEM text. 0 or -1. */
@@ -376,6 +434,7 @@ static const luaL_Reg functions[] = {{"parse", l_parse},
                                      {"explain", l_explain},
                                      {"names", l_names},
                                      {"is_ip", l_is_ip},
+                                     {"is_private", l_is_private},
                                      {"token_ok", l_token_ok},
                                      {"nonce_ok", l_nonce_ok},
                                      {"check_directory_url", l_check_directory_url},
@@ -385,6 +444,9 @@ static const luaL_Reg functions[] = {{"parse", l_parse},
                                      {"thumbprint", l_thumbprint},
                                      {"key_authorization", l_key_authorization},
                                      {"check_chain", l_check_chain},
+                                     {"gate", sr_acme_gate_new},
+                                     {"finalize", l_finalize},
+                                     {"random", l_random},
                                      {NULL, NULL}};
 
 int luaopen_acme_core(lua_State *L);
@@ -394,6 +456,9 @@ int luaopen_acme_core(lua_State *L) {
     lua_pushcfunction(L, l_scratch_gc);
     lua_setfield(L, -2, "__gc");
     lua_pop(L, 1);
+    sr_acme_gate_open(L);
     luaL_newlib(L, functions);
+    lua_pushliteral(L, SR_VERSION);
+    lua_setfield(L, -2, "version");
     return 1;
 }

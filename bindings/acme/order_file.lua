@@ -1,0 +1,146 @@
+--- What must survive a crash of one issuance: key, CSR, order URL, chain, in one folder.
+--
+--     local file <close> = order_file.open(dir)     -- locked against other processes
+--     local key = file:key("p256")                  -- made, or found again
+--     file:save{directory = …, account = …, order = url, names = names}
+--
+-- Rules: the key is durable before newOrder, the order URL before any challenge is
+-- answered, the chain before it is returned. Every file is written whole, 0600, with
+-- fsync of file and folder. `done` removes the key first and order.json last, so that a
+-- crash in between never makes a later order reuse the key.
+
+local errors = require "errors"
+local fs = require "fs"
+local json = require "json"
+local log = require "log"
+local x509 = require "x509"
+
+local VERSION = 1
+local LIMIT = 1024 * 1024
+local NAMES =
+  {order = "order.json", key = "key.pem", csr = "csr.pem", chain = "chain.pem"}
+
+---@class acme.OrderFile
+---@field dir string
+local OrderFile = {}
+OrderFile.__index = OrderFile
+
+local order_file = {}
+
+local function read(path)
+  local text, err = try(fs.read, path, {max = LIMIT})
+  if text then return text end
+  if err.kind == "not_found" then return nil end
+  error(err, 0)
+end
+
+--- Open (and make) the folder of one issuance. Raises conflict when another process or
+--- task works in it.
+---@param dir string
+---@return acme.OrderFile file to be closed
+function order_file.open(dir)
+  fs.mkdir(dir, {parents = true, mode = "0700"})
+  local lock, err = try(fs.lock, dir .. "/.lock", {timeout = 0})
+  if not lock then
+    if err.kind ~= "conflict" and err.kind ~= "timeout" then error(err, 0) end
+    errors.raise("conflict",
+      ("%s: another run is working on this certificate"):format(dir),
+      {retryable = true, cause = err})
+  end
+  return setmetatable({dir = dir, lock = lock}, OrderFile)
+end
+
+--- Let others work in the folder.
+function OrderFile:close()
+  if self.lock then self.lock:close() end
+  self.lock = nil
+end
+OrderFile.__close = OrderFile.close
+
+---@private
+function OrderFile:path(name) return self.dir .. "/" .. NAMES[name] end
+
+---@private
+function OrderFile:write(name, data) fs.write(self:path(name), data, {mode = "0600"}) end
+
+---@private
+function OrderFile:remove(name) fs.remove(self:path(name), {missing_ok = true}) end
+
+-------------------------------------------------------------------- the order
+
+local function is_record(record)
+  if type(record) ~= "table" or record.version ~= VERSION then return false end
+  for _, field in ipairs{"directory", "account", "order", "key_type", "spki_sha256"} do
+    if type(record[field]) ~= "string" then return false end
+  end
+  if type(record.names) ~= "table" then return false end
+  for _, name in ipairs(record.names) do
+    if type(name) ~= "string" then return false end
+  end
+  return true
+end
+
+--- The stored order, or nil. A damaged file is put aside with a warning: the order in it
+--- is lost, nothing else.
+---@return table? record directory, account, order, names, key_type, spki_sha256 …
+function OrderFile:load()
+  local text = read(self:path("order"))
+  if not text then return nil end
+  local record = try(json.decode, text)
+  if is_record(record) then return record end
+  log.warn(("%s is damaged and is put aside; a new order is made"):format(
+    self:path("order")))
+  fs.rename(self:path("order"), self:path("order") .. ".damaged")
+  return nil
+end
+
+--- Store what finds the order again. On disk when this returns.
+---@param record {directory: string, account: string, order: string, names: string[],
+---  key_type: string, spki_sha256: string, profile: string?, expires: integer?}
+function OrderFile:save(record)
+  record.version = VERSION
+  self:write("order", json.encode(record))
+end
+
+--- Forget the order, its CSR and its chain; the key stays for the next of the attempt.
+function OrderFile:forget()
+  self:remove("chain")
+  self:remove("csr")
+  self:remove("order")
+end
+
+-------------------------------------------------------------------- key, CSR, chain
+
+--- The stored key, or nil when there is none, it is damaged or of another type.
+---@param key_type string?
+---@return x509.Key?
+function OrderFile:stored_key(key_type)
+  local text = read(self:path("key"))
+  local key = text and try(x509.read_key, {pem = text})
+  if not key or not key.private then return nil end
+  if key_type and key.type ~= key_type then return nil end
+  return key
+end
+
+--- Store a key; on disk when this returns.
+---@param key x509.Key
+function OrderFile:save_key(key) self:write("key", key:pem()) end
+
+--- The stored CSR as PEM, or nil.
+---@return string?
+function OrderFile:csr() return read(self:path("csr")) end
+
+function OrderFile:save_csr(pem) self:write("csr", pem) end
+
+--- The stored chain as PEM, or nil.
+---@return string?
+function OrderFile:chain() return read(self:path("chain")) end
+
+function OrderFile:save_chain(pem) self:write("chain", pem) end
+
+--- The certificate is installed: nothing here is needed any more.
+function OrderFile:done()
+  for _, name in ipairs{"key", "chain", "csr", "order"} do self:remove(name) end
+end
+
+return order_file
