@@ -8,6 +8,11 @@
 int luaopen_x509(lua_State *L);
 
 const sr_module sr_bindings[] = {
+    {"json", luaopen_json},
+    {"digest", luaopen_digest},
+    {"encoding", luaopen_encoding},
+    {"fs.core", luaopen_fs_core},
+    {"process.core", luaopen_process_core},
     {"x509", luaopen_x509},
     {"acme.core", luaopen_acme_core},
     {0},

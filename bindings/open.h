@@ -5,6 +5,10 @@
 #include "secrun.h"
 
 int luaopen_acme_core(lua_State *L);
+int luaopen_digest(lua_State *L);
 int luaopen_encoding(lua_State *L);
+int luaopen_fs_core(lua_State *L);
+int luaopen_json(lua_State *L);
+int luaopen_process_core(lua_State *L);
 
 #endif

@@ -1,8 +1,7 @@
 /* digest.h – hashes, HMAC, random bytes, comparison in constant time.
  *
- * The functions before luaopen_digest take no lua_State and are safe on any thread;
- * sr_digest_file reads the disk and belongs into a job. All return 0, or -1 with *err
- * filled and outputs untouched.
+ * No Lua, safe on any thread; sr_digest_file reads the disk and belongs into a job. All
+ * return 0, or -1 with *err filled and outputs untouched.
  *
  * Algorithms: "sha256" "sha384" "sha512", and "sha1" "md5" for checksums and for names
  * that others derived with them, never for anything an attacker may choose.
@@ -10,7 +9,10 @@
 #ifndef SR_DIGEST_H
 #define SR_DIGEST_H
 
-#include "secrun.h"
+#include "base.h"
+
+/* The static name of a known algorithm, NULL with *err filled otherwise. */
+const char *sr_digest_known(const char *alg, sr_err *err);
 
 typedef struct sr_digest {
     unsigned char bytes[64];
@@ -30,7 +32,5 @@ int sr_hmac(const char *alg, const void *key, size_t key_len, const void *data,
 int sr_random(void *ret_bytes, size_t len, sr_err *err);
 /* Time depends on the lengths only. */
 bool sr_equal(const void *a, size_t a_len, const void *b, size_t b_len);
-
-int luaopen_digest(lua_State *L);
 
 #endif

@@ -1,7 +1,7 @@
 /* json.h – JSON for C modules: a guarded reader, exact writers, getters that name the
  * path.
  *
- * Pure where no lua_State is taken: no I/O, safe on any thread.
+ * Pure: no Lua, no I/O, safe on any thread. What touches Lua is in json_lua.h.
  *
  * cJSON alone accepts too much and keeps too little: it lets duplicate keys, NUL, lone
  * surrogates, invalid UTF-8, trailing bytes and odd numbers pass, and rounds large
@@ -18,7 +18,7 @@
 #ifndef SR_JSON_H
 #define SR_JSON_H
 
-#include "secrun.h"
+#include "base.h"
 
 #include <cjson/cJSON.h>
 
@@ -81,17 +81,5 @@ typedef struct sr_json_place {
 
 /* ".orders[3].id", shortened in front when it does not fit; "the top" for the root. */
 void sr_json_path(const sr_json_place *place, char *buf, size_t size);
-
-/* ---------------------------------------------------------------- Lua */
-
-/* Push a checked tree: objects and arrays as tables (arrays carry the mark of
- * json.array), null as json.null, integral numbers as integers. The tree stays the
- * caller's, who must have boxed it: this may raise for lack of memory. */
-void sr_json_push(lua_State *L, const cJSON *item);
-/* json.null is the light userdata NULL. */
-#define sr_json_push_null(L) lua_pushlightuserdata((L), NULL)
-bool sr_json_is_null(lua_State *L, int idx);
-
-int luaopen_json(lua_State *L);
 
 #endif

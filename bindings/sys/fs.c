@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "open.h"
+
 #define LOCK_TYPE "fs.lock"
 
 typedef struct fs_job fs_job;

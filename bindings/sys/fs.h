@@ -112,6 +112,4 @@ int sr_fs_sync(int fd);
 /* The path at idx: a string, not empty, without NUL. Raises usage naming `function`. */
 const char *sr_fs_check_path(lua_State *L, int idx, const char *function);
 
-int luaopen_fs_core(lua_State *L);
-
 #endif

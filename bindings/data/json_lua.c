@@ -1,4 +1,4 @@
-/* json.c – the module "json": text to Lua values and back.
+/* json_lua.c – the module "json": text to Lua values and back.
  *
  * Reading goes through the guarded tree of json_scan.c. Writing walks the Lua value with
  * raw access, so that no metamethod runs and nothing changes underfoot, into a buffer
@@ -10,12 +10,14 @@
  * secrets, holes, mixed keys, cycles, NaN, bytes that are not UTF-8) is refused with the
  * path of the offender, never dropped.
  */
-#include "data/json.h"
+#include "data/json_lua.h"
 
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "open.h"
 
 #define TREE_TYPE "json.tree"
 #define TEXT_TYPE "json.text"

@@ -1,0 +1,72 @@
+--- Files and folders: durable, careful, never blocking the loop.
+--
+--     local fs = require "fs"
+--     fs.write("/etc/ssl/www.key", key, {mode = "0600"})
+--     local lock <close> = fs.lock("/run/renew.lock", {wait = "1m"})
+--     for _, name in ipairs(fs.list("/etc/ssl")) do … end
+
+local core = require "fs.core"
+
+---@class fs
+---@field read fun(path: string, options: {max: integer?}?): string more than max (16 MiB) raises limit
+---@field write fun(path: string, data: string, options: {mode: string?, atomic: boolean?, fsync: boolean?, owner: string?, exclusive: boolean?}?) data may be a secret
+---@field append fun(path: string, data: string, options: {mode: string?, fsync: boolean?}?)
+---@field mkdir fun(path: string, options: {parents: boolean?, mode: string?}?): boolean true when it was made
+---@field remove fun(path: string, options: {missing_ok: boolean?}?): boolean a file, link or empty folder
+---@field remove_tree fun(path: string, options: {missing_ok: boolean?}?): boolean follows no link
+---@field rename fun(from: string, to: string)
+---@field symlink fun(target: string, path: string)
+---@field symlink_replace fun(target: string, path: string) switches a link in one step
+---@field readlink fun(path: string): string
+---@field realpath fun(path: string): string
+---@field list fun(path: string): string[] names in byte order
+---@field stat fun(path: string, options: {follow: boolean?}?): table? type, size, mode ("0600"), mtime (UTC seconds), uid, gid, nlink, inode, device; nil when nothing is there
+---@field exists fun(path: string, options: {follow: boolean?}?): boolean
+---@field chmod fun(path: string, mode: string)
+---@field chown fun(path: string, owner: string) "user", "user:group", ":group"
+---@field check_owner fun(path: string) raises denied when root must not trust the file
+local fs = {}
+for name, fn in pairs(core) do fs[name] = fn end
+fs.make_tmpdir, fs.trylock = nil, nil
+
+local FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
+
+local function is_held(err)
+  return type(err) ~= "string" and err.kind == "conflict" and err.retryable
+end
+
+--- Lock a file (made when it lacks) against other processes and tasks with flock. It is
+--- tried again at growing intervals, each try off the loop, so a waiter costs nothing and
+--- can be cancelled; there is no order among waiters.
+---@param path string
+---@param options {wait: number|string}? how long to try, none by default
+---@return table lock `:close()` or `<close>` releases it
+--- Raises conflict, naming the holder's process, when it is still held in the end.
+function fs.lock(path, options)
+  local args = require "args"
+  options = args.check("fs.lock", {{name = "wait", type = "duration"}}, options)
+  local left, pause = options.wait or 0, FIRST_PAUSE
+  while true do
+    local ok, result = pcall(core.trylock, path)
+    if ok then return result end
+    if not is_held(result) or left <= 0 then error(result, 0) end
+    require("task").sleep(math.min(pause, left))
+    left, pause = left - pause, math.min(pause * 2, LONGEST_PAUSE)
+  end
+end
+
+local guard_mt = {
+  __close = function(guard) fs.remove_tree(guard.path, {missing_ok = true}) end,
+}
+
+--- A fresh folder of mode 0700 below $TMPDIR or /tmp. The second result removes it with all
+--- it holds at the end of its scope: `local dir, guard <close> = fs.tmpdir()`.
+---@param base string? folder to make it in
+---@return string path
+---@return table guard
+function fs.tmpdir(base)
+  local path = core.make_tmpdir(base)
+  return path, setmetatable({path = path}, guard_mt)
+end
+
+return fs
