@@ -12,6 +12,8 @@
  */
 #include "stream_int.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -590,4 +592,20 @@ bool sr_stream_outside(const sr_stream *s) {
 
 const char *sr_stream_name(const sr_stream *s) {
     return s->name;
+}
+
+int sr_stream_detach(sr_stream *s, sr_err *err) {
+    uv_os_fd_t fd;
+    int copy = -1;
+    if (s->state != SR_STREAM_OPEN || s->tls || s->in.len || s->out.len || s->writing)
+        sr_fail(err, SR_USAGE, NULL, "%s cannot be detached: it is in use", s->name);
+    else if (uv_fileno(&s->u.handle, &fd) != 0 ||
+             (copy = fcntl(fd, F_DUPFD_CLOEXEC, 0)) < 0)
+        sr_fail_errno(err, errno, "detaching %s", s->name);
+    s->state = SR_STREAM_CLOSED;
+    s->notify = NULL;
+    sr_stream_hold(s, false);
+    sr_stream_close_handle(s);
+    sr_stream_unref(s);
+    return copy;
 }

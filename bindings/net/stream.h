@@ -52,6 +52,10 @@ typedef struct sr_connect {
 sr_stream *sr_stream_connect(sr_loop *loop, const sr_connect *how, sr_err *err);
 /* A stream over a connected socket, which is taken over (also on failure). */
 sr_stream *sr_stream_open(sr_loop *loop, int fd, sr_err *err);
+/* Give up a stream that has just been accepted or opened, without TLS, and hand its
+ * socket out: nothing is read or written any more. The stream is gone, also on failure,
+ * which is -1 (usage: bytes or TLS are on it; io). */
+int sr_stream_detach(sr_stream *s, sr_err *err);
 
 /* ---------------------------------------------------------------- life */
 
