@@ -13,6 +13,7 @@ const sr_module sr_bindings[] = {
     {"encoding", luaopen_encoding},
     {"fs.core", luaopen_fs_core},
     {"process.core", luaopen_process_core},
+    {"http_server.core", luaopen_http_server},
     {"x509", luaopen_x509},
     {"acme.core", luaopen_acme_core},
     {0},

@@ -10,5 +10,6 @@ int luaopen_encoding(lua_State *L);
 int luaopen_fs_core(lua_State *L);
 int luaopen_json(lua_State *L);
 int luaopen_process_core(lua_State *L);
+int luaopen_http_server(lua_State *L);
 
 #endif
