@@ -1,0 +1,199 @@
+--- Install a certificate so that a crash at any point leaves one that works.
+--
+--     local deploy = require "deploy"
+--     local installed = deploy.current(dir)            -- nil when there is none
+--     deploy.install{dir = dir, pem = pem, key = key, reload = {"systemctl", "reload", "x"}}
+--
+-- A folder holds generations and one link:
+--
+--     dir/gen-000007/{cert,chain,fullchain,key}.pem  dir/current -> gen-000007
+--
+-- A generation is written whole, synced and checked before the link is switched in one
+-- step, so a reader sees the old pair or the new pair, never a mixture. `reload-pending`
+-- stands in the folder from before the switch until the reload worked; a run that finds it
+-- reloads again. When the reload fails, the link goes back and the old pair is reloaded.
+
+local args = require "args"
+local errors = require "errors"
+local fs = require "fs"
+local log = require "log"
+local process = require "process"
+local time = require "time"
+local x509 = require "x509"
+
+local deploy = {}
+
+local PENDING = "reload-pending"
+
+local INSTALL = {
+  {name = "dir", type = "string", required = true, nonempty = true},
+  {name = "pem", type = "string", required = true, nonempty = true,
+    doc = "the chain as PEM, leaf first"},
+  {name = "key", type = "any", required = true, doc = "x509.key"},
+  {name = "names", type = "list", choices = "string", doc = "what the leaf must cover"},
+  {name = "owner", type = "string"},
+  {name = "mode", type = "string"},
+  {name = "keep", type = "integer", positive = true},
+  {name = "reload", type = "list", choices = "string", nonempty = true},
+  {name = "reload_timeout", type = "duration"},
+  {name = "on_step", type = "function"},
+}
+
+local function generation_number(name)
+  return math.tointeger(tonumber(name:match("^gen%-(%d+)$")))
+end
+
+--- The generations in a folder, oldest first.
+local function generations(dir)
+  local found = {}
+  if not fs.exists(dir) then return found end
+  for _, name in ipairs(fs.list(dir)) do
+    local number = generation_number(name)
+    if number then found[#found + 1] = {name = name, number = number} end
+  end
+  table.sort(found, function(a, b) return a.number < b.number end)
+  return found
+end
+
+local function link_target(dir)
+  local link = dir .. "/current"
+  local stat = fs.stat(link, {follow = false})
+  if not stat then return nil end
+  if stat.type ~= "link" then
+    errors.raise("conflict", ("%s is not a link; secrun did not make it. Move it away, or "
+      .. "choose another install.dir"):format(link))
+  end
+  return fs.readlink(link)
+end
+
+--- What is in service: leaf, chain, key and whether they belong together.
+---@param dir string
+---@return table? installed {generation, pem, chain, leaf, key?, matches, reload_pending}
+function deploy.current(dir)
+  local target = link_target(dir)
+  if not target then return nil end
+  local folder = dir .. "/" .. target
+  local pem, err = try(fs.read, folder .. "/fullchain.pem", {max = 256 * 1024})
+  if not pem then return {generation = target, broken = err.message} end
+  local chain
+  chain, err = try(x509.read_chain, pem)
+  if not chain then return {generation = target, broken = err.message} end
+  local key = try(function()
+    return x509.read_key{pem = fs.read(folder .. "/key.pem", {max = 64 * 1024})}
+  end)
+  return {
+    generation = target, pem = pem, chain = chain, leaf = chain[1], key = key,
+    matches = key ~= nil and key:matches(chain[1]),
+    reload_pending = fs.exists(dir .. "/" .. PENDING),
+  }
+end
+
+local function refuse(dir, format, ...)
+  errors.raise("protocol", ("%s is not installed to %s"):format(format:format(...), dir))
+end
+
+--- The pair as it will be read from disk: key matches, names covered, in its time.
+local function self_check(options, folder)
+  local chain = x509.read_chain(fs.read(folder .. "/fullchain.pem", {max = 256 * 1024}))
+  local key = x509.read_key{pem = fs.read(folder .. "/key.pem", {max = 64 * 1024})}
+  local leaf, now = chain[1], time.now()
+  if not key:matches(leaf) then refuse(options.dir, "a certificate of another key") end
+  if leaf.not_after <= now then
+    refuse(options.dir, "a certificate that expired %s", time.rfc3339(leaf.not_after))
+  end
+  for _, name in ipairs(options.names or {}) do
+    if not leaf:covers(name) then
+      refuse(options.dir, "a certificate that does not cover %s", name)
+    end
+  end
+  return leaf
+end
+
+local function write_generation(options, folder)
+  local key_mode = options.mode or "0600"
+  local leaf, rest = {}, {}
+  for i, cert in ipairs(x509.read_chain(options.pem)) do
+    table.insert(i == 1 and leaf or rest, cert:pem())
+  end
+  fs.mkdir(folder, {mode = key_mode:sub(3, 3) == "0" and "0700" or "0750"})
+  if options.owner then fs.chown(folder, options.owner) end
+  local function put(name, data, mode)
+    fs.write(folder .. "/" .. name, data, {mode = mode, owner = options.owner})
+  end
+  put("key.pem", options.key:pem(), key_mode)
+  put("cert.pem", table.concat(leaf), "0644")
+  put("chain.pem", table.concat(rest), "0644")
+  put("fullchain.pem", table.concat(leaf) .. table.concat(rest), "0644")
+end
+
+local function run_reload(options)
+  if not options.reload then return end
+  process.run{argv = options.reload, timeout = options.reload_timeout or "60s"}
+end
+
+--- Reload after a switch that an earlier run did not finish.
+---@param options {dir: string, reload: string[]?, reload_timeout: number?}
+---@return boolean done
+function deploy.finish_reload(options)
+  if not fs.exists(options.dir .. "/" .. PENDING) then return false end
+  run_reload(options)
+  fs.remove(options.dir .. "/" .. PENDING, {missing_ok = true})
+  return true
+end
+
+--- The reload failed. Back to the pair from before; without one the new pair stays and the
+--- next run reloads again.
+local function roll_back(options, previous, failed, err)
+  if previous then
+    fs.symlink_replace(previous, options.dir .. "/current")
+    local ok, again = pcall(run_reload, options)
+    if not ok then
+      log.error("%s: the old certificate is back, but reloading it failed too: %s",
+        options.dir, tostring(again))
+    end
+    fs.remove(options.dir .. "/" .. PENDING, {missing_ok = true})
+    fs.remove_tree(failed, {missing_ok = true})
+  end
+  errors.raise("io", ("the reload after installing to %s failed; %s"):format(options.dir,
+    previous and "the certificate that was in service is back"
+      or "there was none before, so the new one stays and the next run reloads again"),
+    {code = "RELOAD", cause = err})
+end
+
+local function prune(dir, keep)
+  local all, current = generations(dir), link_target(dir)
+  for i = 1, #all - keep do
+    if all[i].name ~= current then fs.remove_tree(dir .. "/" .. all[i].name) end
+  end
+end
+
+--- Write a new generation, switch to it, reload. Raises what failed; the pair in service
+--- then is the one from before.
+---@param options table see INSTALL: dir, pem, key, names, owner, mode, keep, reload, reload_timeout
+---@return table installed {generation, leaf}
+function deploy.install(options)
+  args.check("deploy.install", INSTALL, options)
+  local dir, step = options.dir, options.on_step or function() end
+  fs.mkdir(dir, {parents = true, mode = "0755"})
+  local previous, all = link_target(dir), generations(dir)
+  local name = ("gen-%06d"):format(#all > 0 and all[#all].number + 1 or 1)
+  local folder = dir .. "/" .. name
+  local half <close> = setmetatable({}, {__close = function(_, err)
+    if err and link_target(dir) ~= name then fs.remove_tree(folder, {missing_ok = true}) end
+  end})
+  write_generation(options, folder)
+  local leaf = self_check(options, folder)
+  step("written", folder)
+  if options.reload then fs.write(dir .. "/" .. PENDING, name .. "\n", {mode = "0600"}) end
+  step("journalled", folder)
+  fs.symlink_replace(name, dir .. "/current")
+  step("switched", folder)
+  local ok, err = xpcall(run_reload, errors.object, options)
+  if not ok then roll_back(options, previous, folder, err) end
+  fs.remove(dir .. "/" .. PENDING, {missing_ok = true})
+  step("reloaded", folder)
+  prune(dir, options.keep or 3)
+  return {generation = name, leaf = leaf}
+end
+
+return deploy

@@ -1,0 +1,357 @@
+--- The estate file: which certificates there are, who issues them, where they are installed.
+--
+--     local estate = require "estate"
+--     local e = estate.load(estate.find(options.config))
+--     for _, certificate in ipairs(e.certificates) do … end
+--
+-- The file is Lua data, read in a cage: no I/O, bounded time and memory. Every mistake in it
+-- is reported at once, each with its place and its mend. A `secret "env:NAME"` in it is only
+-- a reference until estate.secret resolves it.
+
+local args = require "args"
+local cage = require "cage"
+local errors = require "errors"
+local fs = require "fs"
+local process = require "process"
+
+local estate = {}
+
+local GLOBALS = {"acme", "challenge", "orgs", "policies", "certificates", "state", "keep"}
+
+local ACME = {
+  {name = "directory", type = "string", required = true, nonempty = true,
+    doc = "the CA's directory URL"},
+  {name = "contact", type = "list", choices = "string", doc = "mailto: addresses"},
+  {name = "key", type = "string", doc = "account key file; made when it is missing"},
+  {name = "eab", type = "table", doc = "{kid = …, hmac_key = secret …}"},
+  {name = "ca", type = "string", doc = "PEM file that verifies the directory's TLS"},
+  {name = "proxy", type = "string"},
+}
+
+local EAB = {
+  {name = "kid", type = "string", required = true, nonempty = true, doc = "the key id"},
+  {name = "hmac_key", type = "any", required = true, doc = 'secret "env:NAME"'},
+  {name = "alg", type = "enum", choices = "HS256|HS384|HS512"},
+}
+
+local CHALLENGE = {
+  {name = "webroot", type = "string", doc = "folder that serves the names over http"},
+  {name = "listen", type = "string", doc = 'address:port of our own server, "0.0.0.0:80"'},
+}
+
+local ORG = {
+  {name = "acme", type = "table", doc = "as the estate's, for this organization"},
+  {name = "policies", type = "list", choices = "string"},
+  {name = "challenge", type = "table"},
+}
+
+local KEY_TYPES = "p256|p384|p521|rsa2048|rsa3072|rsa4096|ed25519"
+
+local CERTIFICATE = {
+  {name = "name", type = "string", required = true, nonempty = true,
+    doc = "what people call it; also its folder's name"},
+  {name = "domains", type = "list", choices = "string", required = true, nonempty = true,
+    doc = "the names in the certificate"},
+  {name = "org", type = "string"},
+  {name = "product", type = "string"},
+  {name = "owner", type = "string", doc = "whom to tell"},
+  {name = "key_type", type = "enum", choices = KEY_TYPES, doc = "p256 by default"},
+  {name = "reuse_key", type = "boolean", doc = "keep the key over renewals"},
+  {name = "renew_before", type = "duration", doc = "30d; at least a third of its life"},
+  {name = "profile", type = "string"},
+  {name = "challenge", type = "table"},
+  {name = "install", type = "table", doc = "{dir = …, owner = …, mode = …}"},
+  {name = "reload", type = "list", choices = "string", nonempty = true,
+    doc = 'argv, {"systemctl", "reload", "nginx"}'},
+  {name = "reload_timeout", type = "duration"},
+}
+
+local INSTALL = {
+  {name = "dir", type = "string", required = true, nonempty = true, doc = "its own folder"},
+  {name = "owner", type = "string", doc = '"user", "user:group" or ":group"'},
+  {name = "mode", type = "string", doc = 'of the key, "0600" or "0640"'},
+}
+
+------------------------------------------------------------------ finding and reading
+
+--- The estate file to use: the given one, $SECRUN_CONFIG, /etc/secrun/secrun.lua for root,
+--- else $XDG_CONFIG_HOME/secrun/secrun.lua.
+---@param given string?
+---@return string path
+function estate.find(given)
+  given = given or process.env("SECRUN_CONFIG")
+  if given then return given end
+  if process.uid() == 0 then return "/etc/secrun/secrun.lua" end
+  local home = process.env("XDG_CONFIG_HOME") or (process.env("HOME") or "") .. "/.config"
+  return home .. "/secrun/secrun.lua"
+end
+
+--- Where state is kept: $STATE_DIRECTORY, else $XDG_STATE_HOME/secrun, else
+--- ~/.local/state/secrun.
+---@return string path
+function estate.state_folder()
+  local folder = process.env("STATE_DIRECTORY")
+  if folder and folder ~= "" then return folder end
+  local base = process.env("XDG_STATE_HOME")
+  if base and base ~= "" then return base .. "/secrun" end
+  local home = process.env("HOME")
+  if not home or home == "" then
+    errors.raise("usage", "no place for state: set STATE_DIRECTORY, XDG_STATE_HOME or HOME, "
+      .. "or `state = \"/path\"` in the estate file", {code = "ESTATE"})
+  end
+  return home .. "/.local/state/secrun"
+end
+
+local function read(path)
+  local text, err = try(fs.read, path, {max = 4 * 1024 * 1024})
+  if not text then
+    if err.kind == "not_found" then
+      errors.raise("usage", ("no estate file at %s; name one with --config FILE or "
+        .. "$SECRUN_CONFIG"):format(path), {code = "ESTATE", cause = err})
+    end
+    error(err, 0)
+  end
+  fs.check_owner(path)
+  return cage.data{text = text, name = path, allowed = GLOBALS, what = "estate file"}
+end
+
+------------------------------------------------------------------ checking
+
+--- Collects what is wrong; the file is refused as a whole at the end.
+local Check = {}
+Check.__index = Check
+
+function Check:note(place, format, ...)
+  self.problems[#self.problems + 1] = ("%s: %s"):format(place, format:format(...))
+end
+
+--- Check a table against a spec; false when it is wrong.
+function Check:spec(place, spec, value)
+  local ok, err = pcall(args.check, place, spec, value)
+  if not ok then self.problems[#self.problems + 1] = err.message end
+  return ok
+end
+
+--- A DNS name as a certificate carries it (RFC 5280 4.2.1.6, RFC 5890 A-labels).
+local function wrong_name(name)
+  if #name > 253 then return "longer than 253 characters" end
+  if name:find("[\128-\255]") then return "not ASCII; write the A-label (xn--…)" end
+  if name:find("%u") then return "written with capitals; write " .. name:lower() end
+  local rest = name:gsub("^%*%.", "")
+  if not rest:find(".", 1, true) then return "not a full name (no dot)" end
+  for label in (rest .. "."):gmatch("([^.]*)%.") do
+    if #label == 0 or #label > 63 then return "has an empty or too long label" end
+    if label:find("[^%w-]") or label:find("^%-") or label:find("%-$") then
+      return ("has the label %q"):format(label)
+    end
+  end
+  if not rest:find("%.%a[%w-]*$") then return "ends in digits; IP addresses do not work here" end
+end
+
+function Check:domains(place, certificate)
+  local seen = {}
+  for _, name in ipairs(certificate.domains) do
+    local why = wrong_name(name)
+    if why then self:note(place, "the name %q is %s", name, why) end
+    if seen[name] then self:note(place, "the name %s stands twice", name) end
+    if name:find("^%*") then
+      self:note(place, "%s is a wildcard, which only dns-01 validates; this estate has http-01",
+        name)
+    end
+    seen[name] = true
+  end
+end
+
+function Check:challenge(place, challenge)
+  if not self:spec(place, CHALLENGE, challenge) then return end
+  if (challenge.webroot == nil) == (challenge.listen == nil) then
+    self:note(place, 'give webroot = "/folder" or listen = "0.0.0.0:80", one of them')
+  end
+  if challenge.webroot and not challenge.webroot:find("^/") then
+    self:note(place, "webroot is an absolute path, got %q", challenge.webroot)
+  end
+end
+
+function Check:acme(place, account)
+  if not self:spec(place, ACME, account) then return end
+  if not account.directory:find("^https://") then
+    self:note(place, "directory is an https:// URL, got %q", account.directory)
+  end
+  for _, contact in ipairs(account.contact or {}) do
+    if not contact:find("^mailto:[^%s@]+@[^%s@]+$") then
+      self:note(place, 'a contact is "mailto:someone@example.com", got %q', contact)
+    end
+  end
+  if account.eab and self:spec(place .. ".eab", EAB, account.eab)
+    and not estate.is_reference(account.eab.hmac_key) then
+    self:note(place .. ".eab", 'hmac_key is secret "env:NAME" or secret "file:/path", '
+      .. "so that it does not stand in the file")
+  end
+end
+
+local function place_of(i, certificate)
+  local name = type(certificate) == "table" and certificate.name
+  if type(name) == "string" then return ("certificates[%d] (%s)"):format(i, name) end
+  return ("certificates[%d]"):format(i)
+end
+
+function Check:install(place, certificate)
+  local install = certificate.install
+  if not install or not self:spec(place .. ".install", INSTALL, install) then return end
+  if not install.dir:find("^/") then
+    self:note(place, "install.dir is an absolute path, got %q", install.dir)
+  end
+  if install.mode and not install.mode:find("^0[46][04]0$") then
+    self:note(place, 'install.mode is "0600", "0640", "0400" or "0440", got %q', install.mode)
+  end
+end
+
+function Check:certificate(i, certificate, e)
+  local place = place_of(i, certificate)
+  if type(certificate) == "table" and type(certificate.reload) == "string" then
+    local words = {}
+    for word in certificate.reload:gmatch("%S+") do words[#words + 1] = ("%q"):format(word) end
+    self:note(place, "reload is a list of words, {%s}", table.concat(words, ", "))
+    certificate.reload = nil
+  end
+  if not self:spec(place, CERTIFICATE, certificate) then return end
+  if not certificate.name:find("^[%w_][%w._-]*$") or #certificate.name > 100 then
+    self:note(place, "a name has letters, digits, '.', '_' and '-', got %q", certificate.name)
+  end
+  self:domains(place, certificate)
+  self:install(place, certificate)
+  if certificate.challenge then
+    self:challenge(place .. ".challenge", certificate.challenge)
+  elseif not estate.of(e, certificate, "challenge") then
+    self:note(place, 'no challenge here nor for all; add challenge = {webroot = "/var/www"}')
+  end
+  if certificate.org and not (e.orgs or {})[certificate.org] then
+    self:note(place, "there is no orgs.%s", certificate.org)
+  end
+  if not estate.of(e, certificate, "acme") then
+    self:note(place, 'no CA here; add acme = {directory = "https://…"}')
+  end
+end
+
+function Check:unique(certificates)
+  local names, folders = {}, {}
+  for i, certificate in ipairs(certificates) do
+    if type(certificate) == "table" and type(certificate.name) == "string" then
+      local place, name = place_of(i, certificate), certificate.name
+      if names[name] then self:note(place, "certificates[%d] has the same name", names[name]) end
+      names[name] = i
+      local dir = type(certificate.install) == "table" and certificate.install.dir
+      if dir and folders[dir] then
+        self:note(place, "certificates[%d] installs to the same folder", folders[dir])
+      end
+      if dir then folders[dir] = i end
+    end
+  end
+end
+
+function Check:whole(e)
+  if type(e.certificates) ~= "table" or #e.certificates == 0 then
+    self:note("certificates", "the list is missing or empty; add certificates = {{name = "
+      .. '"www", domains = {"www.example.com"}}}')
+    return
+  end
+  for name, value in pairs{state = "string", keep = "number", policies = "table",
+    acme = "table", orgs = "table", challenge = "table"} do
+    if e[name] ~= nil and type(e[name]) ~= value then
+      self:note(name, "is a %s, got %s", value, type(e[name]))
+      e[name] = nil
+    end
+  end
+  if e.acme then self:acme("acme", e.acme) end
+  if e.challenge then self:challenge("challenge", e.challenge) end
+  for name, org in pairs(e.orgs or {}) do
+    local place = "orgs." .. tostring(name)
+    if self:spec(place, ORG, org) then
+      if org.acme then self:acme(place .. ".acme", org.acme) end
+      if org.challenge then self:challenge(place .. ".challenge", org.challenge) end
+    end
+  end
+  for i, certificate in ipairs(e.certificates) do self:certificate(i, certificate, e) end
+  self:unique(e.certificates)
+end
+
+--- Read and check an estate file. Raises usage (code ESTATE) with every problem found, its
+--- place and its mend; denied when root would trust a file that others can write.
+---@param path string
+---@return table estate {path, state, keep, acme, orgs, policies, challenge, certificates}
+function estate.load(path)
+  local e = read(path)
+  local check = setmetatable({problems = {}}, Check)
+  check:whole(e)
+  if #check.problems > 0 then
+    errors.raise("usage", ("%s: %s"):format(path, table.concat(check.problems, "; ")),
+      {code = "ESTATE", problems = check.problems})
+  end
+  e.path = path
+  e.folder = path:match("^(.*)/[^/]*$") or "."
+  e.state = e.state or estate.state_folder()
+  e.keep = math.max(e.keep or 3, 2)
+  e.policies = e.policies or {"keys", "names"}
+  for _, certificate in ipairs(e.certificates) do
+    certificate.key_type = certificate.key_type or "p256"
+    certificate.renew_before = args.duration(certificate.renew_before or "30d")
+    certificate.install = certificate.install or {dir = e.state .. "/live/" .. certificate.name}
+  end
+  return e
+end
+
+------------------------------------------------------------------ questions
+
+--- A setting of a certificate: its own, its org's, or the estate's.
+function estate.of(e, certificate, key)
+  local org = certificate.org and (e.orgs or {})[certificate.org]
+  local own = certificate[key]
+  if own ~= nil then return own end
+  if type(org) == "table" and org[key] ~= nil then return org[key] end
+  return e[key]
+end
+
+--- Whether a value read from the file stands for a secret.
+function estate.is_reference(value)
+  return type(value) == "table" and value["$secret"] ~= nil
+end
+
+--- The secret that a reference in the estate file stands for.
+function estate.secret(value)
+  if estate.is_reference(value) then return secret(value["$secret"]) end
+  return value
+end
+
+--- The certificates with these names, or all; raises usage for a name that is not there.
+function estate.select(e, names)
+  if #names == 0 then return e.certificates end
+  local known, list, chosen = {}, {}, {}
+  for _, certificate in ipairs(e.certificates) do
+    known[certificate.name] = certificate
+    list[#list + 1] = certificate.name
+  end
+  for _, name in ipairs(names) do
+    if not known[name] then
+      local close = args.suggest(name, list)
+      errors.raise("usage", ("%s has no certificate %q; %s"):format(e.path, name,
+        close and "did you mean " .. close .. "?" or "it has: " .. table.concat(list, ", ")),
+        {code = "COMMAND_LINE"})
+    end
+    chosen[#chosen + 1] = known[name]
+  end
+  return chosen
+end
+
+local DAY = 86400
+
+--- When a certificate is due: not_after − max(renew_before, lifetime/3); half of its life
+--- when it lives less than ten days.
+---@return number instant UTC seconds
+function estate.due_at(certificate, not_before, not_after)
+  local lifetime = not_after - not_before
+  if lifetime < 10 * DAY then return not_after - lifetime / 2 end
+  local before = math.max(certificate.renew_before, lifetime / 3)
+  return not_after - math.min(before, lifetime * 2 / 3)
+end
+
+return estate

@@ -1,0 +1,156 @@
+description = "Renew every certificate that is due."
+usage = "secrun renew [--config FILE] [--dry-run] [--force] [NAME…]"
+needs = {}
+
+local acme = require "acme"
+local deploy = require "deploy"
+local errors = require "errors"
+local estate = require "estate"
+local fs = require "fs"
+local log = require "log"
+local options = require "options"
+local policy = require "policy"
+local progress = require "progress"
+local task = require "task"
+local textable = require "textable"
+local time = require "time"
+
+local OPTIONS = {
+  {name = "config", type = "string", value = "FILE", doc = "the estate file"},
+  {name = "dry-run", type = "flag", doc = "say what would be done, and do nothing"},
+  {name = "force", type = "flag", doc = "renew although it is not due"},
+  {name = "jobs", type = "integer", value = "N", doc = "certificates at once (8)"},
+}
+
+--- Why a certificate has to be renewed, or nil and when it will be.
+local function due(certificate, installed)
+  if not installed then return "there is none yet" end
+  if installed.broken then return "it cannot be read: " .. installed.broken end
+  if not installed.matches then return "its key does not match" end
+  local leaf = installed.leaf
+  for _, name in ipairs(certificate.domains) do
+    if not leaf:covers(name) then return name .. " is not in it" end
+  end
+  if #leaf.names > #certificate.domains then return "it has names that are gone" end
+  local at = estate.due_at(certificate, leaf.not_before, leaf.not_after)
+  local left = leaf.not_after - time.now()
+  if left <= 0 then return "it expired " .. time.show(-left) .. " ago" end
+  if at <= time.now() then return "it expires in " .. time.show(left) end
+  return nil, at
+end
+
+local function ask_policy(e, certificate)
+  local request = {
+    action = "renew", name = certificate.name, org = certificate.org,
+    names = certificate.domains, key_type = certificate.key_type,
+    product = certificate.product, channel = "acme",
+    allow_internal = certificate.allow_internal or e.allow_internal,
+  }
+  local rules = estate.of(e, certificate, "policies")
+  local decision = policy.ask(rules, request, {folder = e.folder})
+  return policy.enforce(decision, certificate.name)
+end
+
+--- One ACME account per set of settings, opened when first needed.
+local function accounts(e)
+  local open = {}
+  return function(certificate)
+    local settings = estate.of(e, certificate, "acme")
+    local lock <close> = fs.lock(e.state .. "/accounts.lock", {wait = "2m"})
+    if not open[settings] then
+      local host = settings.directory:match("^https://([^/]+)") or "ca"
+      open[settings] = acme.account{
+        directory = settings.directory, contact = settings.contact, ca = settings.ca,
+        key = {file = settings.key or e.state .. "/accounts/" .. host:gsub("[^%w.-]", "_")
+          .. ".key"},
+        eab = settings.eab and {kid = settings.eab.kid, alg = settings.eab.alg,
+          hmac_key = estate.secret(settings.eab.hmac_key)},
+        http = settings.proxy and {proxy = settings.proxy} or nil,
+      }
+    end
+    return open[settings]
+  end
+end
+
+--- Order, prove, fetch, install, reload. The order's folder is forgotten only when the new
+--- certificate is in service.
+local function renew(e, account_of, certificate, installed)
+  ask_policy(e, certificate)
+  local issued = account_of(certificate):issue{
+    names = certificate.domains, profile = certificate.profile,
+    key = certificate.reuse_key and installed and installed.key or nil,
+    key_type = certificate.key_type,
+    solver = acme.http01(estate.of(e, certificate, "challenge")),
+    state_dir = e.state .. "/orders/" .. certificate.name,
+  }
+  local done = deploy.install{
+    dir = certificate.install.dir, pem = issued.pem, key = issued.key,
+    names = certificate.domains, owner = certificate.install.owner,
+    mode = certificate.install.mode, keep = e.keep, reload = certificate.reload,
+    reload_timeout = certificate.reload_timeout,
+  }
+  issued:done()
+  return done.leaf
+end
+
+local function expires(leaf) return leaf and time.rfc3339(leaf.not_after) or "" end
+
+local function handle(e, account_of, opts, certificate)
+  local lock <close> = fs.lock(e.state .. "/locks/" .. certificate.name, {wait = "1s"})
+  local installed = deploy.current(certificate.install.dir)
+  local why, later = due(certificate, installed)
+  if not why and opts.force then why = "forced" end
+  if opts.dry_run then
+    if why then ask_policy(e, certificate) end
+    return {why and "would renew" or "fine", expires(installed and installed.leaf),
+      why or "due " .. time.rfc3339(later)}
+  end
+  if not why then
+    local reloaded = installed.reload_pending and deploy.finish_reload{
+      dir = certificate.install.dir, reload = certificate.reload,
+      reload_timeout = certificate.reload_timeout}
+    return {reloaded and "reloaded" or "fine", expires(installed.leaf),
+      reloaded and "an earlier run stopped before the reload" or "due " .. time.rfc3339(later)}
+  end
+  log.info("%s: renewing, %s", certificate.name, why)
+  return {"renewed", expires(renew(e, account_of, certificate, installed)), why}
+end
+
+--- Words and exit status for a failure: denied by policy, pending, or failed.
+local function outcome(err)
+  if err.kind == "denied" and err.code == "POLICY" then return "denied", 3 end
+  if err.kind == "pending" then return "pending", 4 end
+  return "FAILED", 1
+end
+
+local function prepare(e)
+  for _, name in ipairs{"", "/accounts", "/orders", "/locks"} do
+    fs.mkdir(e.state .. name, {parents = true, mode = "0700"})
+  end
+end
+
+function main(words)
+  local opts, names = options.parse(words, OPTIONS)
+  local e = estate.load(estate.find(opts.config))
+  local chosen = estate.select(e, names)
+  prepare(e)
+  local account_of, rows, status = accounts(e), {}, 0
+  local shown <close> = progress.start{label = "renewing", total = #chosen}
+  local results, failures = task.each(chosen, {limit = opts.jobs or 8}, function(certificate)
+    local step <close> = setmetatable({}, {__close = function() shown:step() end})
+    return handle(e, account_of, opts, certificate)
+  end)
+  shown:close()
+  for i, certificate in ipairs(chosen) do
+    local err = failures[i]
+    if err then
+      local word, code = outcome(errors.object(err))
+      if status == 0 or code == 1 then status = code end
+      rows[i] = {certificate.name, word, "", tostring(err)}
+    else
+      rows[i] = {certificate.name, table.unpack(results[i])}
+    end
+  end
+  print(textable.format({"certificate", "result", "expires", "why"}, rows))
+  return status
+end
