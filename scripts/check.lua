@@ -18,12 +18,8 @@ local function challenge_of(e, certificate)
 end
 
 local function verdict_of(e, certificate)
-  local decision = policy.ask(estate.of(e, certificate, "policies"), {
-    action = "renew", name = certificate.name, org = certificate.org,
-    names = certificate.domains, key_type = certificate.key_type,
-    product = certificate.product, channel = "acme",
-    allow_internal = certificate.allow_internal or e.allow_internal,
-  }, {folder = e.folder})
+  local rules = estate.of(e, certificate, "policies")
+  local decision = policy.ask(rules, estate.request(e, certificate), {folder = e.folder})
   if decision.verdict == "allow" then return "allow" end
   return ("%s: %s (%s)"):format(decision.verdict, decision.reason, decision.rule)
 end

@@ -40,14 +40,8 @@ local function due(certificate, installed)
 end
 
 local function ask_policy(e, certificate)
-  local request = {
-    action = "renew", name = certificate.name, org = certificate.org,
-    names = certificate.domains, key_type = certificate.key_type,
-    product = certificate.product, channel = "acme",
-    allow_internal = certificate.allow_internal or e.allow_internal,
-  }
   local rules = estate.of(e, certificate, "policies")
-  local decision = policy.ask(rules, request, {folder = e.folder})
+  local decision = policy.ask(rules, estate.request(e, certificate), {folder = e.folder})
   return policy.enforce(decision, certificate.name)
 end
 

@@ -16,7 +16,8 @@ local process = require "process"
 
 local estate = {}
 
-local GLOBALS = {"acme", "challenge", "orgs", "policies", "certificates", "state", "keep"}
+local GLOBALS = {"acme", "challenge", "orgs", "policies", "certificates", "state", "keep",
+  "allow_internal"}
 
 local ACME = {
   {name = "directory", type = "string", required = true, nonempty = true,
@@ -255,7 +256,7 @@ function Check:whole(e)
       .. '"www", domains = {"www.example.com"}}}')
     return
   end
-  for name, value in pairs{state = "string", keep = "number", policies = "table",
+  for name, value in pairs{state = "string", keep = "number", policies = "table", allow_internal = "table",
     acme = "table", orgs = "table", challenge = "table"} do
     if e[name] ~= nil and type(e[name]) ~= value then
       self:note(name, "is a %s, got %s", value, type(e[name]))
@@ -309,6 +310,16 @@ function estate.of(e, certificate, key)
   if own ~= nil then return own end
   if type(org) == "table" and org[key] ~= nil then return org[key] end
   return e[key]
+end
+
+--- What the policies are asked about a certificate.
+function estate.request(e, certificate)
+  return {
+    action = "renew", name = certificate.name, org = certificate.org,
+    names = certificate.domains, key_type = certificate.key_type,
+    product = certificate.product, owner = certificate.owner, channel = "acme",
+    allow_internal = estate.of(e, certificate, "allow_internal"),
+  }
 end
 
 --- Whether a value read from the file stands for a secret.

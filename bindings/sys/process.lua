@@ -18,6 +18,8 @@ local process = {
   check_argv = core.check_argv,
   --- Our own process id.
   pid = core.pid,
+  --- The effective user id; 0 is root.
+  uid = core.uid,
 }
 
 ---@class process.result
