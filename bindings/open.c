@@ -16,5 +16,6 @@ const sr_module sr_bindings[] = {
     {"http_server.core", luaopen_http_server},
     {"x509", luaopen_x509},
     {"acme.core", luaopen_acme_core},
+    {"http.core", luaopen_http_core},
     {0},
 };

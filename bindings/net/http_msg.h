@@ -1,8 +1,8 @@
 /* http_msg.h – reading HTTP messages: fields, dates, links, media types, URLs, addresses.
  *
- * Pure: no Lua, no I/O, no clock, no state. Every function takes bytes that an unknown peer
- * wrote, so none trusts a length, a terminator or an encoding. Strings given back point
- * into the caller's bytes unless a comment says otherwise.
+ * Pure: no Lua, no I/O, no clock, no state. Every function takes bytes that an unknown
+ * peer wrote, so none trusts a length, a terminator or an encoding. Strings given back
+ * point into the caller's bytes unless a comment says otherwise.
  */
 #ifndef HTTP_MSG_H
 #define HTTP_MSG_H
@@ -31,7 +31,8 @@ bool sr_http_next_field(const char **at, const char *end, sr_http_field *ret_fie
 /* Whether a field has this name, in any case. */
 bool sr_http_field_is(const sr_http_field *field, const char *name);
 /* The first field of that name, or false. */
-bool sr_http_find(const char *head, size_t len, const char *name, sr_http_field *ret_field);
+bool sr_http_find(const char *head, size_t len, const char *name,
+                  sr_http_field *ret_field);
 /* Methods that may be repeated without another effect; RFC 9110 9.2.2. */
 bool sr_http_idempotent(const char *method);
 
@@ -39,8 +40,8 @@ bool sr_http_idempotent(const char *method);
 
 /* The three date forms of RFC 9110 5.6.7 as UTC seconds. 0 or -1. */
 int sr_http_date(const char *text, size_t len, double *ret_utc);
-/* Retry-After, RFC 9110 10.2.3: seconds from `now` (UTC seconds), never negative; a date in
- * the past is 0, and everything beyond ten years is ten years. 0 or -1. */
+/* Retry-After, RFC 9110 10.2.3: seconds from `now` (UTC seconds), never negative; a date
+ * in the past is 0, and everything beyond ten years is ten years. 0 or -1. */
 int sr_http_retry_after(const char *text, size_t len, double now, double *ret_seconds);
 
 /* One link of a Link field, RFC 8288: `<target>; rel="a b"; title=x`. */
@@ -79,8 +80,8 @@ typedef struct sr_http_url {
     bool https;
 } sr_http_url;
 
-/* Fails with usage: not absolute, another scheme, a control character or a space, no host or
- * one that is not ASCII. */
+/* Fails with usage: not absolute, another scheme, a control character or a space, no host
+ * or one that is not ASCII. */
 int sr_http_url_parse(const char *text, size_t len, sr_http_url *ret_url, sr_err *err);
 /* A Location or Link target, relative to base; RFC 3986 5. Fails with protocol. */
 int sr_http_url_join(const sr_http_url *base, const char *target, size_t len,
