@@ -82,7 +82,7 @@ local INSTALL = {
 function estate.find(given)
   given = given or process.env("SECRUN_CONFIG")
   if given then return given end
-  if process.uid() == 0 then return "/etc/secrun/secrun.lua" end
+  if process.uid == 0 then return "/etc/secrun/secrun.lua" end
   local home = process.env("XDG_CONFIG_HOME") or (process.env("HOME") or "") .. "/.config"
   return home .. "/secrun/secrun.lua"
 end

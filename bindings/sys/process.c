@@ -659,5 +659,7 @@ int luaopen_process_core(lua_State *L) {
     luaL_newlib(L, functions);
     lua_pushinteger(L, getpid());
     lua_setfield(L, -2, "pid");
+    lua_pushinteger(L, (lua_Integer)geteuid());
+    lua_setfield(L, -2, "uid");
     return 1;
 }
