@@ -1,6 +1,5 @@
 /* clock_lua.c – time as scripts see it: os.time and os.date on our clock, and "time". */
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -68,42 +67,61 @@ static int l_rfc3339(lua_State *L) {
     return 1;
 }
 
+/* Exactly n digits and then `after` (NUL for nothing); moves the text on. */
+static bool number(const char **text, int n, char after, int *ret) {
+    int value = 0;
+    for (; n > 0; n--, (*text)++) {
+        if (**text < '0' || **text > '9') return false;
+        value = value * 10 + (**text - '0');
+    }
+    if (after && *(*text)++ != after) return false;
+    *ret = value;
+    return true;
+}
+
 /* The offset of "Z" or "+hh:mm", in seconds; -1 for anything else. */
 static int parse_zone(const char *text, long *ret_offset) {
-    int h, m, used = 0;
-    if ((text[0] == 'Z' || text[0] == 'z') && !text[1]) {
-        *ret_offset = 0;
-        return 0;
-    }
-    if ((text[0] != '+' && text[0] != '-') ||
-        sscanf(text + 1, "%2d:%2d%n", &h, &m, &used) != 2 || used != 5 || text[6])
+    int h, m;
+    char sign = *text++;
+    *ret_offset = 0;
+    if ((sign == 'Z' || sign == 'z') && !*text) return 0;
+    if ((sign != '+' && sign != '-') || !number(&text, 2, ':', &h) ||
+        !number(&text, 2, 0, &m) || *text)
         return -1;
-    *ret_offset = (h * 3600L + m * 60L) * (text[0] == '-' ? -1 : 1);
+    *ret_offset = (h * 3600L + m * 60L) * (sign == '-' ? -1 : 1);
     return 0;
+}
+
+static double fraction(const char **text) {
+    double value = 0, place = 0.1;
+    if (**text != '.') return 0;
+    for ((*text)++; **text >= '0' && **text <= '9'; (*text)++) {
+        value += (**text - '0') * place;
+        place /= 10;
+    }
+    return value;
 }
 
 /* time.parse(text) → instant of an RFC 3339 date-time, or nil. */
 static int l_parse(lua_State *L) {
     const char *text = luaL_checkstring(L, 1);
     struct tm tm = {0};
-    int used = 0;
     long offset;
-    if (sscanf(text, "%4d-%2d-%2d%*1[Tt ]%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon,
-               &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &used) != 6)
+    if (!number(&text, 4, '-', &tm.tm_year) || !number(&text, 2, '-', &tm.tm_mon) ||
+        !number(&text, 2, 0, &tm.tm_mday) || !*text || !strchr("Tt ", *text++) ||
+        !number(&text, 2, ':', &tm.tm_hour) || !number(&text, 2, ':', &tm.tm_min) ||
+        !number(&text, 2, 0, &tm.tm_sec))
         return 0;
-    const char *rest = text + used;
-    double fraction = 0, place = 0.1;
-    if (*rest == '.')
-        for (rest++; *rest >= '0' && *rest <= '9'; rest++, place /= 10)
-            fraction += (*rest - '0') * place;
-    if (parse_zone(rest, &offset) != 0) return 0;
+    double rest = fraction(&text);
+    if (parse_zone(text, &offset) != 0) return 0;
     struct tm want = tm;
     tm.tm_year -= 1900;
     tm.tm_mon -= 1;
     time_t seconds = timegm(&tm);
-    if (tm.tm_mday != want.tm_mday || tm.tm_hour != want.tm_hour || tm.tm_mon + 1 != want.tm_mon)
+    if (tm.tm_mday != want.tm_mday || tm.tm_hour != want.tm_hour ||
+        tm.tm_mon + 1 != want.tm_mon)
         return 0; /* 30 February and the like */
-    lua_pushnumber(L, (double)(seconds - offset) + fraction);
+    lua_pushnumber(L, (double)(seconds - offset) + rest);
     return 1;
 }
 

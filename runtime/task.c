@@ -455,13 +455,13 @@ static void resume(sr_task *task) {
 
 /* Those ready on entry; tasks they wake have the next turn, after I/O. */
 void sr_ready_drain(sr_loop *loop) {
-    sr_task *last = loop->ready_last;
-    for (bool more = last != NULL; more;) {
-        sr_task *task = loop->ready_first;
-        more = task != last;
+    sr_task *last = loop->ready_last, *task;
+    while ((task = loop->ready_first)) {
+        bool more = task != last;
         loop->ready_first = task->next;
         if (!task->next) loop->ready_last = NULL;
         task->next = NULL;
         resume(task);
+        if (!more) break;
     }
 }
