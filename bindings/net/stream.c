@@ -68,6 +68,7 @@ void sr_stream_unref(sr_stream *s) {
     sr_buf_free(&s->out);
     sr_buf_free(&s->flight);
     free(s->name);
+    free(s->host);
     free(s);
 }
 
@@ -608,4 +609,8 @@ int sr_stream_detach(sr_stream *s, sr_err *err) {
     sr_stream_close_handle(s);
     sr_stream_unref(s);
     return copy;
+}
+
+const char *sr_stream_host(const sr_stream *s) {
+    return s->host;
 }

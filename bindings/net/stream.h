@@ -112,6 +112,9 @@ int sr_stream_peer_cred(sr_stream *s, int *ret_pid, int *ret_uid, int *ret_gid,
 bool sr_stream_outside(const sr_stream *s);
 const char *sr_stream_name(const sr_stream *s); /* the peer, for messages */
 
+/* The host it was connected by, or NULL (accepted, unix). */
+const char *sr_stream_host(const sr_stream *s);
+
 /* "127.0.0.1:80", "[::1]:80", "unix:/run/x", "unix:" for an unnamed one. */
 void sr_addr_text(const struct sockaddr *sa, char *buf, size_t size);
 /* The host alone, and the port (0 for unix). */

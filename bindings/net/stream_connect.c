@@ -304,6 +304,7 @@ sr_stream *sr_stream_connect(sr_loop *loop, const sr_connect *how, sr_err *err) 
     d->tls = how->tls ? sr_tls_ctx_ref(how->tls) : NULL;
     const char *servername = how->servername ? how->servername : how->host;
     if (servername) d->servername = strdup(servername);
+    if (how->host) s->host = strdup(how->host); /* a default for starttls only */
     if ((servername && !d->servername) || start(d, how, err) != 0) {
         if (servername && !d->servername)
             sr_fail(err, SR_INTERNAL, NULL, "no memory for a connection");

@@ -42,7 +42,7 @@ struct sr_stream {
     sr_err err, write_err;
     void (*notify)(sr_stream *s, void *arg);
     void *arg;
-    char *name;
+    char *name, *host;
     struct sockaddr_storage local; /* of an outgoing connection, while own */
 };
 

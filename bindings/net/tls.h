@@ -71,6 +71,9 @@ int sr_tls_ctx_identity(sr_tls_ctx *ctx, X509 *cert, STACK_OF(X509) * chain,
 int sr_tls_ctx_identity_pem(sr_tls_ctx *ctx, const char *cert, size_t cert_len,
                             const char *key, size_t key_len, const char *passphrase,
                             sr_err *err);
+/* The same with a key object. */
+int sr_tls_ctx_identity_key(sr_tls_ctx *ctx, const char *cert, size_t cert_len,
+                            EVP_PKEY *key, sr_err *err);
 /* Is it complete? A server without an identity is not. Call once after the setters. */
 int sr_tls_ctx_check(sr_tls_ctx *ctx, sr_err *err);
 bool sr_tls_ctx_is_server(const sr_tls_ctx *ctx);

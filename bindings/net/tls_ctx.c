@@ -210,20 +210,25 @@ out:
     return rc;
 }
 
+int sr_tls_ctx_identity_key(sr_tls_ctx *ctx, const char *cert, size_t cert_len,
+                            EVP_PKEY *key, sr_err *err) {
+    X509 *leaf = NULL;
+    STACK_OF(X509) *chain = NULL;
+    ERR_clear_error();
+    if (read_chain(cert, cert_len, &leaf, &chain, err) != 0) return -1;
+    int rc = sr_tls_ctx_identity(ctx, leaf, chain, key, err);
+    X509_free(leaf);
+    sk_X509_pop_free(chain, X509_free);
+    return rc;
+}
+
 int sr_tls_ctx_identity_pem(sr_tls_ctx *ctx, const char *cert, size_t cert_len,
                             const char *key, size_t key_len, const char *passphrase,
                             sr_err *err) {
-    X509 *leaf = NULL;
-    STACK_OF(X509) *chain = NULL;
-    EVP_PKEY *pkey = NULL;
-    int rc = -1;
     ERR_clear_error();
-    if (read_chain(cert, cert_len, &leaf, &chain, err) != 0) goto out;
-    pkey = read_key(key, key_len, passphrase, err);
-    if (pkey) rc = sr_tls_ctx_identity(ctx, leaf, chain, pkey, err);
-out:
-    X509_free(leaf);
-    sk_X509_pop_free(chain, X509_free);
+    EVP_PKEY *pkey = read_key(key, key_len, passphrase, err);
+    if (!pkey) return -1;
+    int rc = sr_tls_ctx_identity_key(ctx, cert, cert_len, pkey, err);
     EVP_PKEY_free(pkey);
     return rc;
 }
