@@ -14,6 +14,7 @@ const sr_module sr_bindings[] = {
     {"fs.core", luaopen_fs_core},
     {"process.core", luaopen_process_core},
     {"http_server.core", luaopen_http_server},
+    {"stream", luaopen_stream},
     {"x509", luaopen_x509},
     {"acme.core", luaopen_acme_core},
     {"http.core", luaopen_http_core},

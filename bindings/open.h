@@ -12,5 +12,6 @@ int luaopen_json(lua_State *L);
 int luaopen_process_core(lua_State *L);
 int luaopen_http_server(lua_State *L);
 int luaopen_http_core(lua_State *L);
+int luaopen_stream(lua_State *L);
 
 #endif

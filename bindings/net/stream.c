@@ -522,6 +522,7 @@ sr_stream *sr_stream_open(sr_loop *loop, int fd, sr_err *err) {
     int rc = getpeername(fd, (struct sockaddr *)&sa, &len) == 0 ? 0 : UV_ENOTCONN;
     bool local_socket = sa.ss_family == AF_UNIX;
     sr_addr_text((struct sockaddr *)&sa, name, sizeof name);
+    if (strcmp(name, "unix:") == 0) strcpy(name, "a local socket");
     sr_stream *s = rc == 0 ? sr_stream_alloc(loop, local_socket, name) : NULL;
     if (rc == 0) rc = s ? sr_stream_init_handle(s) : UV_ENOMEM;
     if (rc == 0)
