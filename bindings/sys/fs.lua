@@ -7,24 +7,48 @@
 
 local core = require "fs.core"
 
+---@class fs.write_options
+---@field mode string? octal digits, "0600" by default; exact, whatever the umask
+---@field atomic boolean? temporary file and rename (true); replaces a link
+---@field fsync boolean? file and folder are on the disk when it returns (true)
+---@field owner string? "user", "user:group" or ":group"
+---@field exclusive boolean? raise conflict when the name exists
+
+---@class fs.stat
+---@field type string "file" "directory" "link" "fifo" "socket" "char" "block"
+---@field size integer bytes
+---@field mode string four octal digits
+---@field mtime number UTC seconds
+---@field uid integer
+---@field gid integer
+---@field nlink integer
+---@field inode integer
+---@field device integer
+
+---@alias fs.mkdir {parents: boolean?, mode: string?}
+---@alias fs.missing {missing_ok: boolean?}
+---@alias fs.follow {follow: boolean?}
+
+--- Every function waits, off the loop, and raises usage, denied, not_found (ENOENT),
+--- conflict (EEXIST), limit or io; `code` is the errno name, the text has path and mend.
 ---@class fs
----@field read fun(path: string, options: {max: integer?}?): string more than max (16 MiB) raises limit
----@field write fun(path: string, data: string, options: {mode: string?, atomic: boolean?, fsync: boolean?, owner: string?, exclusive: boolean?}?) data may be a secret
----@field append fun(path: string, data: string, options: {mode: string?, fsync: boolean?}?)
----@field mkdir fun(path: string, options: {parents: boolean?, mode: string?}?): boolean true when it was made
----@field remove fun(path: string, options: {missing_ok: boolean?}?): boolean a file, link or empty folder
----@field remove_tree fun(path: string, options: {missing_ok: boolean?}?): boolean follows no link
----@field rename fun(from: string, to: string)
+---@field read fun(path: string, options: {max: integer?}?): string max is 16 MiB
+---@field write fun(path: string, data: string, options: fs.write_options?) or a secret
+---@field append fun(path: string, data: string, options: fs.write_options?)
+---@field mkdir fun(path: string, options: fs.mkdir?): boolean true when made
+---@field remove fun(path: string, options: fs.missing?): boolean file, link, empty folder
+---@field remove_tree fun(path: string, options: fs.missing?): boolean follows no link
+---@field rename fun(from: string, to: string) replaces `to`
 ---@field symlink fun(target: string, path: string)
 ---@field symlink_replace fun(target: string, path: string) switches a link in one step
 ---@field readlink fun(path: string): string
 ---@field realpath fun(path: string): string
 ---@field list fun(path: string): string[] names in byte order
----@field stat fun(path: string, options: {follow: boolean?}?): table? type, size, mode ("0600"), mtime (UTC seconds), uid, gid, nlink, inode, device; nil when nothing is there
----@field exists fun(path: string, options: {follow: boolean?}?): boolean
+---@field stat fun(path: string, options: fs.follow?): fs.stat? nil when nothing is there
+---@field exists fun(path: string, options: fs.follow?): boolean
 ---@field chmod fun(path: string, mode: string)
----@field chown fun(path: string, owner: string) "user", "user:group", ":group"
----@field check_owner fun(path: string) raises denied when root must not trust the file
+---@field chown fun(path: string, owner: string)
+---@field check_owner fun(path: string) raises denied when root must not trust it
 local fs = {}
 for name, fn in pairs(core) do fs[name] = fn end
 fs.make_tmpdir, fs.trylock = nil, nil
@@ -45,7 +69,7 @@ end
 function fs.lock(path, options)
   local args = require "args"
   options = args.check("fs.lock", {{name = "wait", type = "duration"}}, options)
-  local left, pause = options.wait or 0, FIRST_PAUSE
+  local left, pause = args.duration(options.wait or 0), FIRST_PAUSE
   while true do
     local ok, result = pcall(core.trylock, path)
     if ok then return result end
@@ -59,8 +83,8 @@ local guard_mt = {
   __close = function(guard) fs.remove_tree(guard.path, {missing_ok = true}) end,
 }
 
---- A fresh folder of mode 0700 below $TMPDIR or /tmp. The second result removes it with all
---- it holds at the end of its scope: `local dir, guard <close> = fs.tmpdir()`.
+--- A fresh folder of mode 0700 below $TMPDIR or /tmp. The second result removes it with
+--- all it holds at the end of its scope: `local dir, guard <close> = fs.tmpdir()`.
 ---@param base string? folder to make it in
 ---@return string path
 ---@return table guard

@@ -8,7 +8,8 @@
 local core = require "process.core"
 
 local process = {
-  --- Start a program that goes on running; stdout and stderr come as one stream. The child
+  --- Start a program that goes on running; options as for run, without timeout and check.
+  --- Its stdout and stderr come as one stream, of which the end is kept. The child
   --- has `pid`, `running`, `:read_line(timeout)`, `:output()`, `:wait(timeout)`,
   --- `:kill(signal)` and `:close()`, which ends its whole group and reaps it.
   spawn = core.spawn,
@@ -23,19 +24,30 @@ local process = {
 }
 
 ---@class process.result
----@field status integer? exit status; nil when a signal ended it
+---@field status integer? nil when a signal ended it
 ---@field signal string? "SIGTERM" …; nil when it exited
 ---@field stdout string the first max_output bytes
 ---@field stderr string the last max_output bytes
 ---@field duration number seconds
 ---@field truncated boolean more was written than kept
 
---- Run a command to its end. No shell: `argv` is a list. On time-out or cancellation its
---- whole process group gets TERM, 2 s later KILL, and is reaped before this returns.
----@param options {argv: string[], env: table<string, string|false>?, clear_env: boolean?, cwd: string?, stdin: string?, timeout: number|string?, max_output: integer?, check: boolean?, user: string?}
+---@class process.run_options
+---@field argv string[] the command; no shell, so no quoting
+---@field env table<string, string|integer|false>? false takes one away; secrets too
+---@field clear_env boolean? begin with an empty environment
+---@field cwd string?
+---@field user string? run as this user and its group; needs root
+---@field stdin string? or a secret; nothing by default
+---@field timeout number|string? "5m" by default
+---@field max_output integer? bytes kept of each stream, 1 MiB by default
+---@field check boolean? raise unless it ends with status 0 (true)
+
+--- Run a command to its end. On time-out or cancellation its whole process group gets
+--- TERM, 2 s later KILL, and is reaped before this returns.
+---@param options process.run_options
 ---@return process.result
 --- Raises usage; denied; not_found for a program that is not there; timeout; with `check`
---- (the default) io when the status is not 0, with the last lines of stderr.
+--- io when the status is not 0, with the last lines of stderr in the text.
 function process.run(options)
   local child <close> = core.start_run(options)
   return core.finish_run(child)
