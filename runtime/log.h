@@ -7,7 +7,5 @@
 /* json: 1 JSON lines, 0 text, -1 text on a terminal and JSON otherwise. */
 void sr_log_start(sr_level least, int json);
 int sr_log_level_of(const char *name, sr_level *ret_level);
-/* A line on show on the same terminal: how to take it away and to draw it again. */
-void sr_log_line(void (*hide)(void), void (*show)(void));
 
 #endif

@@ -13,20 +13,29 @@
 
 enum { HOOK_EVERY = 1000 };
 
+typedef struct action {
+    void (*fn)(void *arg);
+    void *arg;
+} action;
+
 static struct {
     uv_async_t async;
     sr_vm *vm;
-    volatile sig_atomic_t end; /* SIGINT or SIGTERM, not handled yet */
-    volatile sig_atomic_t ends, dump;
-    void (*interrupt)(void *arg);
-    void *arg;
-} state;
+    volatile sig_atomic_t end; /* SIGINT, SIGTERM or SIGPIPE, not handled yet */
+    volatile sig_atomic_t ends, dump, alarm;
+    action on_interrupt, on_alarm;
+    int ended;
+    int every; /* instructions between two looks at a script that was cancelled */
+} state = {.every = HOOK_EVERY};
 
-/* Raise in code that goes on although its task is cancelled; clean-up is left alone. */
+/* Raise in code that goes on although its task is cancelled; clean-up is left alone. Each
+ * time sooner, so that a loop around a pcall ends as well. */
 static void on_guard(lua_State *L, lua_Debug *ar) {
     (void)ar;
     sr_task *task = sr_task_of(L);
     if (!task || task->unwinding || !sr_task_cancelled(task)) return;
+    if (state.every > 1) state.every /= 2;
+    lua_sethook(L, on_guard, LUA_MASKCOUNT, state.every);
     sr_err err;
     sr_task_cancel_err(task, &err);
     sr_throw(L, &err);
@@ -36,20 +45,34 @@ void sr_signal_guard(lua_State *L) {
     lua_sethook(L, on_guard, LUA_MASKCOUNT, HOOK_EVERY);
 }
 
+static const char *reason(int number) {
+    switch (number) {
+    case SIGINT: return "interrupted (SIGINT)";
+    case SIGPIPE: return "nobody reads standard output (SIGPIPE)";
+    default: return "terminated (SIGTERM)";
+    }
+}
+
 static void handle(void) {
+    if (!state.vm) return;
     if (state.dump) {
         state.dump = 0;
         sr_dump_tasks(state.vm->loop);
     }
+    if (state.alarm) {
+        state.alarm = 0;
+        if (state.on_alarm.fn) state.on_alarm.fn(state.on_alarm.arg);
+    }
     int end = state.end;
     state.end = 0;
     if (!end) return;
-    if (end == SIGINT && state.interrupt) {
+    state.every = HOOK_EVERY;
+    if (end == SIGINT && state.on_interrupt.fn) {
         state.ends = 0;
-        state.interrupt(state.arg);
+        state.on_interrupt.fn(state.on_interrupt.arg);
     } else {
-        sr_vm_exit(state.vm, 128 + end,
-                   end == SIGINT ? "interrupted (SIGINT)" : "terminated (SIGTERM)");
+        state.ended = end;
+        sr_vm_exit(state.vm, 128 + end, reason(end));
     }
 }
 
@@ -67,16 +90,23 @@ static void on_hook(lua_State *L, lua_Debug *ar) {
     on_guard(L, ar);
 }
 
+static void wake(void) {
+    sr_task *task = sr_running;
+    if (task)
+        lua_sethook(task->inner, on_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+    uv_async_send(&state.async);
+}
+
 static void on_signal(int number) {
     if (number == SIGUSR1) {
         state.dump = 1;
+    } else if (number == SIGALRM) {
+        state.alarm = 1;
     } else {
         if (state.ends++ > 0) _exit(128 + number);
         state.end = number;
     }
-    sr_task *task = sr_running;
-    if (task) lua_sethook(task->inner, on_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
-    uv_async_send(&state.async);
+    wake();
 }
 
 int sr_signals_start(sr_vm *vm, sr_err *err) {
@@ -86,21 +116,35 @@ int sr_signals_start(sr_vm *vm, sr_err *err) {
     state.vm = vm;
     struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigemptyset(&sa.sa_mask);
-    sigaction(SIGINT, &sa, NULL);
-    sigaction(SIGTERM, &sa, NULL);
-    sigaction(SIGUSR1, &sa, NULL);
+    static const int numbers[] = {SIGINT, SIGTERM, SIGUSR1, SIGALRM};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        sigaction(numbers[i], &sa, NULL);
     signal(SIGPIPE, SIG_IGN);
     return 0;
 }
 
 void sr_signals_interrupt(void (*fn)(void *arg), void *arg) {
-    state.interrupt = fn;
-    state.arg = arg;
+    state.on_interrupt = (action){fn, arg};
+}
+
+void sr_signals_alarm(void (*fn)(void *arg), void *arg) {
+    state.on_alarm = (action){fn, arg};
+}
+
+void sr_signals_raise(int number) {
+    if (!state.vm || state.ended) return;
+    state.end = number;
+    wake();
+}
+
+int sr_signals_ended(void) {
+    return state.ended;
 }
 
 void sr_signals_stop(void) {
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
     signal(SIGUSR1, SIG_IGN);
+    signal(SIGALRM, SIG_IGN);
     state.vm = NULL;
 }

@@ -1,13 +1,21 @@
-/* signals.h – SIGINT, SIGTERM, SIGUSR1 for the main VM (internal). */
+/* signals.h – what SIGINT, SIGTERM, SIGALRM and SIGUSR1 do (internal). */
 #ifndef SR_SIGNALS_H
 #define SR_SIGNALS_H
 
 #include "vm.h"
 
+/* SIGINT, SIGTERM: end the VM in order with status 128 + number, the second one exits at
+ * once. SIGUSR1 prints who waits where. SIGPIPE is ignored. */
 int sr_signals_start(sr_vm *vm, sr_err *err);
 void sr_signals_stop(void);
-/* While set, the first SIGINT calls fn instead of ending the program (the REPL cancels the
- * line); fn runs on the loop or from a hook and must not raise. NULL: back to ending. */
+/* From now on SIGINT calls fn instead, in the loop or in the running script's hook; NULL
+ * restores. For the REPL. fn runs no Lua. */
 void sr_signals_interrupt(void (*fn)(void *arg), void *arg);
+/* The same for SIGALRM, which is otherwise ignored. For the test runner's watchdog. */
+void sr_signals_alarm(void (*fn)(void *arg), void *arg);
+/* End the VM as if the signal had come: SIGPIPE when nobody reads standard output. */
+void sr_signals_raise(int number);
+/* The signal that ends the program, or 0. */
+int sr_signals_ended(void);
 
 #endif

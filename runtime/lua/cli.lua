@@ -1,74 +1,274 @@
 --- The command line: a superset of lua's, and named scripts.
 --
 --     secrun [options] [script [args]]
+--
+-- Exit status: 0; 1 uncaught error or failed task; 2 wrong command line or estate file;
+-- 3 denied by policy; 4 pending; 128 + the signal's number.
 
-local load_ = require "load"
+local core = require "cli.core"
 local errors = require "errors"
+local load_ = require "load"
 
 local cli = {}
 
 local USAGE = [==[
 usage: secrun [options] [script [args]]
+
+  script is the name of one of the scripts below, or a path, or NAME.lua
   -e STAT     run the text STAT
-  -l MODULE   require MODULE into a global of its last name
+  -l MODULE   require MODULE into a global of its name; -l G=MODULE into G
   -i          go on to the REPL after the script
-  -v          print the version
-  -W          turn warnings on
-  -E          ignore environment variables
-  --          stop options        -   run standard input
-  --allow-net= --allow-read= --allow-write= --allow-run= --allow-env= --deny-… --read-only
-  --log-level=debug|info|warn|error   --log-json
+  -v          print the version         --version  the same
+  -W          turn warnings on          -h, --help this text
+  -E          ignore SECRUN_INIT, SECRUN_SCRIPTS, LUA_INIT, LUA_PATH, LUA_CPATH
+  --          stop options              -          run standard input
+  --allow-net=HOST[:PORT],…  --allow-read=PATH,…  --allow-write=PATH,…
+  --allow-run=PROGRAM,…      --allow-env=NAME,…   --deny-…=…  --read-only
+  --log-level=debug|info|warn|error   --log-json   --log-text
 ]==]
 
+--- Options read by the program before Lua runs.
+local TAKEN = {"--allow-net", "--allow-read", "--allow-write", "--allow-run", "--allow-env",
+  "--deny-net", "--deny-read", "--deny-write", "--deny-run", "--deny-env", "--read-only",
+  "--log-level", "--log-json", "--log-text"}
+local OWN = {"-e", "-l", "-i", "-v", "-W", "-E", "-h", "--help", "--version"}
+
+local SIGINT, SIGPIPE = 2, 13
+
 local function complain(text)
-  io.stderr:write("secrun: ", text, "\n")
+  core.complain("secrun: " .. text .. "\n")
+end
+
+-- ---------------------------------------------------------------- errors
+
+--- Raise the error of a wrong command line: exit status 2, shown without a trace.
+---@param message string
+function cli.usage_error(message)
+  errors.raise("usage", message, {code = "COMMAND_LINE"})
+end
+
+local STATUS_OF = {COMMAND_LINE = 2, ESTATE = 2}
+
+--- The exit status an uncaught error asks for.
+---@param err table
+---@return integer
+function cli.status_of(err)
+  local code = type(err.code) == "string" and err.code or ""
+  if err.kind == "usage" then return STATUS_OF[code] or 1 end
+  if err.kind == "denied" and code:find "^POLICY" then return 3 end
+  if err.kind == "pending" then return 4 end
+  return 1
+end
+
+--- What a signal ends needs no trace, unless its clean-up failed in another way.
+local function report_signal(signal)
+  if signal ~= SIGPIPE then complain(signal == SIGINT and "interrupted" or "terminated") end
 end
 
 --- Print an uncaught error with its trace; the exit status it asks for.
 local function report(err)
   err = errors.object(err)
-  complain(tostring(err))
-  if err.trace and err.trace ~= "" then io.stderr:write(err.trace, "\n") end
-  return err.kind == "usage" and 2 or 1
+  local signal = core.ended()
+  if err.kind == "cancelled" and signal then
+    report_signal(signal)
+  elseif err.kind == "cancelled" and err.code == "EXIT" then
+    return 0
+  elseif STATUS_OF[err.code] and err.kind == "usage" then
+    complain(err.message)
+  else
+    complain(require("report").text(err))
+  end
+  return cli.status_of(err)
 end
 
---- Run fn as part of the main task; returns its exit status.
+--- Run fn as part of the main task; whether it succeeded, and its first result or the exit
+--- status.
 local function guarded(fn, ...)
-  local result = table.pack(xpcall(fn, errors.object, ...))
-  if result[1] then
-    local status = result[2]
-    return math.type(status) == "integer" and status or 0
-  end
-  return report(result[2])
+  local ok, result = xpcall(fn, errors.object, ...)
+  if ok then return true, result end
+  return false, report(result)
 end
 
-local function run_text(text, name)
-  local fn, message = load(text, name)
+--- Errors of task.each that nobody looked at are a failure of the program.
+local function report_unread()
+  local task = package.loaded.task
+  if not task then return end
+  for _, err in ipairs(task.unread_errors()) do
+    require("log").error("task.each: nobody read the error of an item: %s", tostring(err))
+  end
+end
+
+-- ---------------------------------------------------------------- options
+
+local function unknown_option(word)
+  local known = {}
+  for _, list in ipairs {OWN, TAKEN} do table.move(list, 1, #list, #known + 1, known) end
+  local close = word:find "^%-%-" and require("args").suggest(word:match "^[^=]*", known)
+  cli.usage_error(("unknown option %s%s; secrun --help lists all"):format(word,
+    close and "; did you mean " .. close .. "?" or ""))
+end
+
+local function is_taken(word)
+  local name = word:match "^[^=]*"
+  for _, taken in ipairs(TAKEN) do
+    if name == taken then return true end
+  end
+  return false
+end
+
+--- Options with a value, "-e STAT" or "-eSTAT", and those without.
+local function parse_one(plan, argv, i)
+  local word = argv[i]
+  local letter, value = word:match "^%-([el])(.*)$"
+  if letter then
+    if value == "" then
+      i = i + 1
+      value = argv[i] or cli.usage_error(("%s needs a value"):format(word))
+    end
+    plan.actions[#plan.actions + 1] = {letter, value}
+  elseif word == "-W" then
+    plan.actions[#plan.actions + 1] = {"W"}
+  elseif word == "-i" then
+    plan.interactive, plan.version = true, true
+  elseif word == "-v" or word == "--version" then
+    plan.version, plan.done = true, true
+  elseif word == "-E" then
+    plan.no_env = true
+  elseif word == "-h" or word == "--help" then
+    plan.help = true
+  elseif not is_taken(word) then
+    unknown_option(word)
+  end
+  return i + 1
+end
+
+local function parse(argv)
+  local plan, i = {actions = {}}, 1
+  while argv[i] and argv[i]:find "^%-." do
+    if argv[i] == "--" then
+      i = i + 1
+      break
+    end
+    i = parse_one(plan, argv, i)
+  end
+  plan.script = i
+  return plan
+end
+
+-- ---------------------------------------------------------------- running
+
+--- Each of these returns nil, or the exit status of a failure.
+
+local function run_compiled(fn, message, ...)
   if not fn then
     complain(message)
     return 1
   end
-  return guarded(fn) == 0 and 0 or 1
+  local ok, status = guarded(fn, ...)
+  if not ok then return status end
 end
 
-local function folder_of(path)
-  return path:match("^(.*)/[^/]*$") or "."
+local function run_library(spec)
+  local global, module = spec:match "^([^=]+)=(.+)$"
+  _G[global or spec] = require(module or spec)
 end
 
-local function run_script(path, words)
-  local folder = folder_of(path)
+local function run_action(letter, value)
+  if letter == "W" then
+    warn "@on"
+  elseif letter == "e" then
+    return run_compiled(load(value, "=(command line)"))
+  else
+    return run_compiled(run_library, nil, value)
+  end
+end
+
+local function run_init()
+  for _, name in ipairs {"SECRUN_INIT", "LUA_INIT_5_4", "LUA_INIT"} do
+    local text = core.getenv(name)
+    if text and text:sub(1, 1) == "@" then return run_compiled(dofile, nil, text:sub(2)) end
+    if text then return run_compiled(load(text, "=" .. name)) end
+  end
+end
+
+local function exit_status(result)
+  if result == false then return 1 end
+  local status = math.type(result) == "integer" and result or 0
+  return status ~= 0 and status & 255 == 0 and 1 or status & 255
+end
+
+local function asks_help(words)
+  for _, word in ipairs(words) do
+    if word == "--" then return false end
+    if word == "--help" then return true end
+  end
+  return false
+end
+
+--- What `secrun NAME --help` prints.
+---@param head table
+---@param name string
+---@return string
+function cli.script_help(head, name)
+  return ("usage: %s\n\n%s\n"):format(head.usage or "secrun " .. name .. " [args]",
+    head.description)
+end
+
+--- Run a script's file. One with a head and a main is ours in style: its main is called with
+--- the words; any other file is a plain Lua script with the words as varargs.
+local function run_script(path, words, shipped)
+  local folder = path:match "^(.*)/[^/]*$" or "."
+  if folder == "" then folder = "/" end
   package.path = folder .. "/?.lua;" .. folder .. "/?/init.lua;" .. package.path
-  local fn, message = load_.file(path)
-  if not fn then
-    complain(message)
-    return 1
+  local head = require("head").read(path)
+  local has_head = head and head.description and head.main
+  if has_head and asks_help(words) then
+    io.write(cli.script_help(head, path:match "([^/]*)%.lua$" or path))
+    return 0
   end
-  return guarded(function()
-    local result = fn(table.unpack(words))
-    local main = rawget(_G, "main")
-    if type(main) == "function" then return main(words) end
-    return result
+  local env = shipped and require("strict").env() or nil
+  local ok, status = guarded(function()
+    local fn, message = load_.file(path, env)
+    if not fn then
+      complain(message)
+      return 1
+    end
+    if has_head and head.needs then core.narrow(head.needs) end
+    fn(table.unpack(words))
+    local main = rawget(env or _G, "main")
+    if not has_head or type(main) ~= "function" then return 0 end
+    return exit_status(main(words))
   end)
+  return status or (ok and 0 or 1)
+end
+
+local function no_such_name(name)
+  local names = {}
+  for _, script in ipairs(require("scripts").list()) do names[#names + 1] = script.name end
+  local close = require("args").suggest(name, names)
+  local text = ("there is no script %s"):format(name)
+  if close then text = text .. "; did you mean " .. close .. "?" end
+  if load_.readable(name) then
+    text = text .. ("; the file of that name is run by secrun ./%s"):format(name)
+  end
+  cli.usage_error(text .. "\nscripts: " .. table.concat(names, ", "))
+end
+
+--- What the word for the script means: its path, and whether it is a shipped one.
+local function locate(word)
+  local scripts = require "scripts"
+  if not word:find("/", 1, true) and not word:find "%.lua$" then
+    return scripts.find(word) or no_such_name(word), true
+  end
+  if load_.readable(word) then return word, false end
+  local path = not word:find("/", 1, true) and scripts.find(word:sub(1, -5))
+  if path then return path, true end
+  cli.usage_error(("cannot open %s: no such file, or it cannot be read"):format(word))
+end
+
+local function run_stdin(words)
+  local fn, message = loadfile()
+  return run_compiled(fn, message, table.unpack(words)) or 0
 end
 
 local function set_arg(argv, script)
@@ -76,44 +276,66 @@ local function set_arg(argv, script)
   for i, word in pairs(argv) do arg[i - script] = word end
 end
 
+local function print_version()
+  local version, lua = core.version()
+  print(("secrun %s on %s"):format(version, lua))
+end
+
+--- The text of `secrun --help`: options, then every script with its description.
+---@return string
+function cli.help()
+  local lines = {USAGE, "scripts (secrun NAME --help says more):"}
+  for _, script in ipairs(require("scripts").list()) do
+    lines[#lines + 1] = ("  %-11s %s"):format(script.name, script.description)
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+--- Everything before the script; nil to go on, else the exit status.
+local function prepare(plan)
+  if plan.help then
+    io.write(cli.help())
+    return 0
+  end
+  if plan.no_env then require("scripts").no_env = true end
+  if plan.version then print_version() end
+  local status = not plan.no_env and run_init() or nil
+  for _, action in ipairs(plan.actions) do
+    status = status or run_action(action[1], action[2])
+    if action[1] == "e" then plan.done = true end
+  end
+  return status
+end
+
+local function run(argv)
+  local plan = parse(argv)
+  local word, words = argv[plan.script], {table.unpack(argv, plan.script + 1)}
+  set_arg(argv, word and plan.script or 0)
+  local status = prepare(plan)
+  if status then return status end
+  if word == "-" then
+    status = run_stdin(words)
+  elseif word then
+    local path, shipped = locate(word)
+    words[0] = word
+    status = run_script(path, words, shipped)
+  elseif not plan.done and not plan.interactive and not core.terminal(0) then
+    return run_stdin(words)
+  end
+  if plan.interactive or not word and not plan.done then
+    if status and status ~= 0 then return status end
+    return require("repl").run()
+  end
+  return status or 0
+end
+
 --- Run the program; argv[0] is its name. Returns the exit status.
+---@param argv table<integer, string>
+---@return integer
 function cli.run(argv)
-  local i, texts, libs = 1, {}, {}
-  while argv[i] and argv[i]:sub(1, 1) == "-" and argv[i] ~= "-" do
-    local word = argv[i]
-    if word == "-e" or word == "-l" then
-      if not argv[i + 1] then
-        complain(word .. " needs a value\n" .. USAGE)
-        return 2
-      end
-      local list = word == "-e" and texts or libs
-      list[#list + 1] = argv[i + 1]
-      i = i + 1
-    elseif word == "-v" then
-      print("secrun, on " .. _VERSION)
-      texts.done = true
-    elseif word == "--" then
-      i = i + 1
-      break
-    else
-      complain("unknown option " .. word .. "\n" .. USAGE)
-      return 2
-    end
-    i = i + 1
-  end
-  set_arg(argv, i)
-  for _, name in ipairs(libs) do _G[name:match("[^.]*$")] = require(name) end
-  for n, text in ipairs(texts) do
-    local status = run_text(text, "=(command line " .. n .. ")")
-    if status ~= 0 then return status end
-  end
-  if argv[i] == "test" then
-    return require("test").main({table.unpack(argv, i + 1)})
-  end
-  if argv[i] then return run_script(argv[i], {table.unpack(argv, i + 1)}) end
-  if #texts > 0 or texts.done then return 0 end
-  complain("no script\n" .. USAGE)
-  return 2
+  local ok, status = guarded(run, argv)
+  report_unread()
+  return status or (ok and 0 or 1)
 end
 
 return cli

@@ -15,8 +15,7 @@ local function search(name)
     if type(loader) == "function" then return loader, extra end
     if type(loader) == "string" then tried[#tried + 1] = loader end
   end
-  local text = table.concat(tried)
-  if not text:find("^\n") then text = "\n\t" .. text end
+  local text = "\n\t" .. table.concat(tried, "\n\t")
   error(("module '%s' not found:%s"):format(name, text), 3)
 end
 

@@ -1,0 +1,6 @@
+description = "Run the tests in *_test.lua files."
+usage       = "secrun test [--filter TEXT] [--list] [--verbose] [--slow] [FILE or FOLDER…]"
+
+function main(args)
+  return require("test").main(args)
+end
