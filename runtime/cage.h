@@ -71,6 +71,9 @@ void sr_cage_get_stats(const sr_cage *cage, sr_cage_stats *ret_stats);
 /* "policies/keys.lua:12" of the last failure, or "". */
 const char *sr_cage_where(const sr_cage *cage);
 
+/* cage_face.c: the module "cage". */
+int sr_open_cage(lua_State *L);
+
 /* ---- between cage.c and cage_words.c */
 
 /* Add the wanted words to the table on top. */

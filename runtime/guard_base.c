@@ -160,15 +160,13 @@ static int l_os_time(lua_State *L) {
 static int l_os_date(lua_State *L) {
     const char *format = luaL_optstring(L, 1, "%c");
     luaL_argcheck(L, strlen(format) <= 256, 1, "at most 256 bytes");
-    if (lua_isnoneornil(L, 2))
-        push_seconds(L, floor(sr_guard_of(L)->now));
-    else
-        lua_pushvalue(L, 2);
-    lua_pushfstring(L, "%s%s", *format == '!' ? "" : "!", format);
-    lua_insert(L, -2);
-    lua_replace(L, 2);
-    lua_replace(L, 1);
     lua_settop(L, 2);
+    if (lua_isnil(L, 2)) {
+        push_seconds(L, floor(sr_guard_of(L)->now));
+        lua_replace(L, 2);
+    }
+    lua_pushfstring(L, "%s%s", *format == '!' ? "" : "!", format);
+    lua_replace(L, 1);
     return sr_stock_call(L, SR_STOCK_DATE);
 }
 

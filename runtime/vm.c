@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cage.h"
 #include "cli.h"
 #include "perm.h"
 
@@ -56,7 +57,7 @@ static void preload(lua_State *L, const char *name, lua_CFunction open) {
 static const sr_module own_modules[] = {
     {"task.core", sr_open_task_core}, {"errors", sr_open_errors}, {"args", sr_open_args},
     {"time", sr_open_time},           {"log", sr_open_log},       {"cli.core", sr_open_cli_core},
-    {"test.core", sr_open_test_core}, {0}};
+    {"test.core", sr_open_test_core}, {"cage", sr_open_cage},     {0}};
 
 static int l_open(lua_State *L) {
     sr_vm *vm = lua_touserdata(L, 1);
