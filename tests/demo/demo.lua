@@ -1,26 +1,18 @@
 --- The demo: a test CA on loopback, an estate with one certificate that expires in days and
 --- one that is fine, `secrun renew`, and a look at what came out of it.
 
-package.path = "tests/integration/?.lua;" .. package.path
+package.path = "tests/integration/?.lua;tests/demo/?.lua;" .. package.path
 
 local deploy = require "deploy"
 local fs = require "fs"
 local pebble = require "pebble"
 local process = require "process"
+local stage = require "stage"
 local time = require "time"
 local x509 = require "x509"
 
 local DAY = 86400
 local program = require("load").paths().program
-
---- What a test gives its helpers: a folder, and things to do at the end.
-local stage = {ends = {}}
-function stage:defer(fn) table.insert(self.ends, 1, fn) end
-function stage:tmpdir()
-  local path = fs.tmpdir()
-  self:defer(function() fs.remove_tree(path) end)
-  return path
-end
 
 local function say(format, ...) print("\n" .. format:format(...)) end
 
@@ -91,7 +83,4 @@ local function run()
   say("Done. The same works for your CA: see README.md.")
 end
 
-local ending <close> = setmetatable({}, {__close = function()
-  for _, fn in ipairs(stage.ends) do fn() end
-end})
-run()
+stage.run(run)
