@@ -192,7 +192,8 @@ end)
 
 test("a signal by name", function(t)
   local child <close> = process.spawn{argv = {"sh", "-c",
-    "trap 'echo hup; exit 7' HUP; echo ready; while :; do sleep 0.05; done"}}
+    "exec 2>/dev/null; trap 'echo hup; exit 7' HUP; echo ready; " ..
+    "while :; do sleep 0.05; done"}}
   t:equal(child:read_line(), "ready")
   child:kill "HUP"
   t:equal(child:read_line(), "hup")
