@@ -415,6 +415,32 @@ void sr_pkcs12_clear(sr_pkcs12 *p12);
 
 /* ---------------------------------------------------------------- in Lua (x509*.c) */
 
+/* The userdata of the metatables named above. The info is decoded at its first use. */
+typedef struct sr_cert {
+    X509 *x509; /* NULL: closed */
+    bool decoded;
+    sr_cert_info info;
+} sr_cert;
+
+typedef struct sr_csr {
+    X509_REQ *req;
+    bool decoded;
+    sr_csr_info info;
+} sr_csr;
+
+typedef struct sr_crl {
+    X509_CRL *crl;
+    bool decoded;
+    sr_crl_info info;
+} sr_crl;
+
+/* The open certificate at idx; raises a usage error otherwise. */
+sr_cert *sr_check_cert(lua_State *L, int idx);
+/* Its decoded fields, valid while it is on the stack; raises when they cannot be. */
+const sr_cert_info *sr_check_cert_info(lua_State *L, int idx);
+/* Push a userdata with a reference of its own. */
+void sr_push_cert(lua_State *L, X509 *cert);
+
 /* The open key at idx; raises a usage error otherwise. Valid while it is on the stack. */
 sr_key *sr_check_key(lua_State *L, int idx);
 /* Push a userdata that takes over *key (which becomes empty). */

@@ -37,7 +37,9 @@ static int l_index(lua_State *L) {
                         near ? "\"?" : "");
     }
     const sr_x509_field *field = lua_touserdata(L, -1);
-    field->push(L, sr_x509_check(L, 1, cls));
+    void *object = sr_x509_check(L, 1, cls);
+    const char *base = cls->info ? cls->info(L, object) : object;
+    field->push(L, base + field->offset);
     return 1;
 }
 
@@ -90,6 +92,15 @@ void *sr_x509_check(lua_State *L, int idx, const sr_x509_class *cls) {
 static void work_free(sr_x509_work *work) {
     if (!work) return;
     sr_key_clear(&work->key);
+    X509_free(work->cert);
+    X509_REQ_free(work->csr);
+    X509_CRL_free(work->crl);
+    sk_X509_pop_free(work->chain, X509_free);
+    sk_X509_pop_free(work->roots, X509_free);
+    sk_X509_pop_free(work->result, X509_free);
+    sk_X509_pop_free(work->unused, X509_free);
+    sk_X509_CRL_pop_free(work->crls, X509_CRL_free);
+    sr_pkcs12_clear(&work->p12);
     sr_buf_free(&work->in);
     sr_buf_free(&work->in2);
     sr_buf_free(&work->out);
@@ -127,7 +138,7 @@ static void work_op_free(sr_op *op) {
 
 static void work_run(sr_job *job) {
     sr_x509_work *work = (sr_x509_work *)job;
-    work->run(work, &job->err);
+    if (work->run(work, &job->err) == 0) job->err.kind = SR_NONE;
 }
 
 static const sr_op_class work_class = {
@@ -165,15 +176,92 @@ bool sr_x509_take_secret(lua_State *L, int idx, const char *key, sr_buf *ret_buf
     return given;
 }
 
+bool sr_x509_slow(const sr_key *key) {
+    sr_key_info info;
+    sr_key_describe(key->pkey, &info);
+    return info.slow;
+}
+
+int sr_x509_push_out(lua_State *L, sr_x509_work *work) {
+    lua_pushlstring(L, work->out.data ? work->out.data : "", work->out.len);
+    return 1;
+}
+
+/* ---------------------------------------------------------------- certificates taken */
+
+static void add_cert(lua_State *L, STACK_OF(X509) * certs, X509 *cert) {
+    X509_up_ref(cert);
+    if (sk_X509_push(certs, cert)) return;
+    X509_free(cert);
+    sr_raise(L, SR_LIMIT, "ENOMEM", "out of memory");
+}
+
+static void add_text(lua_State *L, int idx, const char *what, STACK_OF(X509) * certs) {
+    size_t len;
+    sr_err err = {0};
+    STACK_OF(X509) *read = NULL;
+    const char *text = lua_tolstring(L, idx, &len);
+    if (sr_chain_read(text, len, &read, &err) < 0) {
+        char message[sizeof err.message];
+        memcpy(message, err.message, sizeof message);
+        sr_fail(&err, err.kind, err.code, "%s: %.400s", what, message);
+        sr_throw(L, &err);
+    }
+    while (sk_X509_num(read) > 0) {
+        X509 *cert = sk_X509_shift(read);
+        if (!sk_X509_push(certs, cert)) X509_free(cert);
+    }
+    sk_X509_free(read);
+}
+
+static bool add_value(lua_State *L, int idx, const char *what, STACK_OF(X509) * certs) {
+    sr_cert *cert = sr_x509_test(L, idx, &sr_x509_cert_class);
+    if (cert)
+        add_cert(L, certs, cert->x509);
+    else if (lua_type(L, idx) == LUA_TSTRING)
+        add_text(L, idx, what, certs);
+    else
+        return false;
+    return true;
+}
+
+void sr_x509_take_certs(lua_State *L, int idx, const char *what,
+                        STACK_OF(X509) * *certs) {
+    idx = lua_absindex(L, idx);
+    if (!*certs && !(*certs = sk_X509_new_null()))
+        sr_raise(L, SR_LIMIT, "ENOMEM", "out of memory");
+    if (lua_isnil(L, idx) || add_value(L, idx, what, *certs)) return;
+    if (lua_type(L, idx) != LUA_TTABLE)
+        sr_raise(L, SR_USAGE, "BAD_ARGUMENT",
+                 "%s: expected certificates, PEM text or a list of them, got %s", what,
+                 luaL_typename(L, idx));
+    lua_Integer count = (lua_Integer)lua_rawlen(L, idx);
+    for (lua_Integer i = 1; i <= count; i++) {
+        lua_rawgeti(L, idx, i);
+        if (!add_value(L, -1, what, *certs))
+            sr_raise(L, SR_USAGE, "BAD_ARGUMENT",
+                     "%s[%d]: expected a certificate or PEM text, got %s", what, (int)i,
+                     luaL_typename(L, -1));
+        lua_pop(L, 1);
+    }
+}
+
 /* ---------------------------------------------------------------- the module */
 
 int luaopen_x509(lua_State *L) {
+    static const sr_x509_class *const classes[] = {
+        &sr_x509_key_class, &sr_x509_cert_class, &sr_x509_csr_class, &sr_x509_crl_class};
+    static const luaL_Reg *const functions[] = {
+        sr_x509_key_functions,  sr_x509_cert_functions,  sr_x509_request_functions,
+        sr_x509_sign_functions, sr_x509_chain_functions, sr_x509_bundle_functions};
     luaL_newmetatable(L, work_name);
     lua_pushcfunction(L, l_work_gc);
     lua_setfield(L, -2, "__gc");
     lua_pop(L, 1);
-    sr_x509_class_open(L, &sr_x509_key_class);
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        sr_x509_class_open(L, classes[i]);
     lua_newtable(L);
-    luaL_setfuncs(L, sr_x509_key_functions, 0);
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++)
+        luaL_setfuncs(L, functions[i], 0);
     return 1;
 }

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <openssl/err.h>
+
 sr_key *sr_check_key(lua_State *L, int idx) {
     return sr_x509_check(L, idx, &sr_x509_key_class);
 }
@@ -20,7 +22,25 @@ void sr_push_key(lua_State *L, sr_key *key) {
 }
 
 EVP_PKEY *sr_x509_public_key(lua_State *L, int idx) {
-    return sr_check_key(L, idx)->pkey;
+    EVP_PKEY *pkey = NULL;
+    sr_key *key = sr_x509_test(L, idx, &sr_x509_key_class);
+    sr_cert *cert = key ? NULL : sr_x509_test(L, idx, &sr_x509_cert_class);
+    sr_csr *csr = key || cert ? NULL : sr_x509_test(L, idx, &sr_x509_csr_class);
+    if (key)
+        pkey = key->pkey;
+    else if (cert)
+        pkey = X509_get0_pubkey(cert->x509);
+    else if (csr)
+        pkey = X509_REQ_get0_pubkey(csr->req);
+    else
+        sr_raise(L, SR_USAGE, "BAD_ARGUMENT",
+                 "argument %d: expected a key, certificate or request, got %s", idx,
+                 luaL_typename(L, idx));
+    ERR_clear_error();
+    if (!pkey)
+        sr_raise(L, SR_USAGE, "BAD_KEY",
+                 "its public key is damaged or of an unknown type");
+    return pkey;
 }
 
 static int push_made_key(lua_State *L, sr_x509_work *work) {
@@ -85,26 +105,26 @@ static int l_read_key(lua_State *L) {
 
 /* ---------------------------------------------------------------- fields */
 
-static void push_type(lua_State *L, void *object) {
+static void push_type(lua_State *L, const void *object) {
     sr_key_info info;
-    sr_key_describe(((sr_key *)object)->pkey, &info);
+    sr_key_describe(((const sr_key *)object)->pkey, &info);
     lua_pushstring(L, info.type);
 }
 
-static void push_algorithm(lua_State *L, void *object) {
+static void push_algorithm(lua_State *L, const void *object) {
     sr_key_info info;
-    sr_key_describe(((sr_key *)object)->pkey, &info);
+    sr_key_describe(((const sr_key *)object)->pkey, &info);
     lua_pushstring(L, info.algorithm);
 }
 
-static void push_bits(lua_State *L, void *object) {
+static void push_bits(lua_State *L, const void *object) {
     sr_key_info info;
-    sr_key_describe(((sr_key *)object)->pkey, &info);
+    sr_key_describe(((const sr_key *)object)->pkey, &info);
     lua_pushinteger(L, info.bits);
 }
 
-static void push_is_private(lua_State *L, void *object) {
-    lua_pushboolean(L, ((sr_key *)object)->is_private);
+static void push_is_private(lua_State *L, const void *object) {
+    lua_pushboolean(L, ((const sr_key *)object)->is_private);
 }
 
 static int spki_hex(EVP_PKEY *pkey, char ret_hex[65], sr_err *err) {
@@ -115,10 +135,10 @@ static int spki_hex(EVP_PKEY *pkey, char ret_hex[65], sr_err *err) {
     return 0;
 }
 
-static void push_spki_sha256(lua_State *L, void *object) {
+static void push_spki_sha256(lua_State *L, const void *object) {
     char hex[65];
     sr_err err = {0};
-    if (spki_hex(((sr_key *)object)->pkey, hex, &err) < 0) sr_throw(L, &err);
+    if (spki_hex(((const sr_key *)object)->pkey, hex, &err) < 0) sr_throw(L, &err);
     lua_pushstring(L, hex);
 }
 
@@ -130,11 +150,6 @@ static const sr_x509_field key_fields[] = {
 
 static int push_out_secret(lua_State *L, sr_x509_work *work) {
     sr_push_secret(L, work->out.data, work->out.len, "private key");
-    return 1;
-}
-
-static int push_out(lua_State *L, sr_x509_work *work) {
-    lua_pushlstring(L, work->out.data ? work->out.data : "", work->out.len);
     return 1;
 }
 
@@ -168,7 +183,7 @@ static int l_pem(lua_State *L) {
                                : "the passphrase is empty");
     sr_key_ref(&work->key, key);
     work->run = public ? run_public_pem : run_pem;
-    work->push = public ? push_out : push_out_secret;
+    work->push = public ? sr_x509_push_out : push_out_secret;
     return sr_x509_work_go(L, -1, work->flag);
 }
 
@@ -189,7 +204,7 @@ static int public_text(lua_State *L, int (*run)(sr_x509_work *, sr_err *)) {
     sr_x509_work *work = sr_x509_work_new(L);
     sr_key_ref(&work->key, key);
     work->run = run;
-    work->push = push_out;
+    work->push = sr_x509_push_out;
     return sr_x509_work_go(L, -1, false);
 }
 
@@ -236,7 +251,7 @@ static int l_sign(lua_State *L) {
     sr_key_ref(&work->key, key);
     sr_key_describe(key->pkey, &info);
     work->run = run_sign;
-    work->push = push_out;
+    work->push = sr_x509_push_out;
     return sr_x509_work_go(L, -1, info.slow);
 }
 
