@@ -178,10 +178,11 @@ static int read_pem(sr_key *ret_key, sr_pem *pem, struct passphrase *pass, sr_er
     int found;
     while ((found = sr_pem_next(pem, err)) > 0)
         if (is_key_label(pem->label)) return read_block(ret_key, pem, pass, err);
-    return found < 0
-               ? -1
-               : bad(err, "no key found: expected a \"-----BEGIN PRIVATE KEY-----\" "
-                          "block or DER bytes");
+    if (found < 0) return -1;
+    return sr_fail(
+        err, SR_USAGE, "NO_KEY",
+        "no key found: expected a \"-----BEGIN PRIVATE KEY-----\" block or DER "
+        "bytes");
 }
 
 /* DER says what it is only by its shape: try each, the sealed one first, as its error

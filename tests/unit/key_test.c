@@ -126,7 +126,7 @@ TEST(key_pem_cut_short_is_called_truncated) {
     CHECK_STR(err.code, "BAD_PEM");
     CHECK(strstr(err.message, "truncated") != NULL);
     CHECK_INT(sr_key_read(&back, "", 0, NULL, 0, &err), -1);
-    CHECK_STR(err.code, "BAD_KEY");
+    CHECK_STR(err.code, "NO_KEY");
     sr_key_clear(&key);
     sr_buf_free(&pem);
 }
