@@ -12,7 +12,8 @@ local function world()
   w.root = x509.sign{key = w.root_key, subject = {CN = "Test Root"}, is_ca = true,
     not_before = NOON - 999 * DAY, days = 2000}
   w.middle = x509.sign{issuer = w.root, issuer_key = w.root_key,
-    public_key = w.middle_key, subject = {CN = "Test Intermediate"}, is_ca = true, path_len = 0,
+    public_key = w.middle_key, subject = {CN = "Test Intermediate"}, is_ca = true,
+    path_len = 0,
     not_before = NOON - 99 * DAY, days = 400}
   w.csr = x509.csr{key = w.key, names = {"www.example.com", "*.example.org"}}
   w.leaf = x509.sign{issuer = w.middle, issuer_key = w.middle_key, csr = w.csr,
