@@ -12,6 +12,7 @@ local client = require "acme_client"
 local core = require "acme.core"
 local errors = require "errors"
 local fs = require "fs"
+local http = require "http"
 local json = require "json"
 local x509 = require "x509"
 
@@ -183,12 +184,13 @@ function Order:finalize(csr)
     local ok, result = pcall(hand_in, self, payload)
     if ok then return self end
     local err = errors.object(result)
-    local unclear = err.retryable or err.kind == "protocol" or err.code == NOT_READY
+    local lost = client.is_transient(err)
+    local unclear = lost or err.kind == "protocol" or err.code == NOT_READY
     if not unclear then error(err, 0) end
     self:refresh()
     if self.status == "processing" or self.status == "valid" then return self end
     local wait = err.retry_after or attempt
-    if self.status ~= "ready" or not err.retryable or attempt == 3
+    if self.status ~= "ready" or not lost or attempt == 3
       or wait > client.INLINE then
       error(err, 0)
     end
@@ -268,6 +270,7 @@ function Account:order(options)
     if not location then
       errors.raise("protocol", ("newOrder %s: answered without a Location"):format(url))
     end
+    location = http.join(reply.url, location)
     core.check_url(location, api.url)
     order = setmetatable({url = location, account = self}, Order)
     fill_order(order, api:document("order", reply, url))
@@ -324,6 +327,7 @@ local function new_account(self, listing, payload)
     errors.raise("protocol", ("newAccount %s: answered without a Location"):format(
       listing.new_account))
   end
+  location = http.join(reply.url, location)
   core.check_url(location, api.url)
   local document = api:document("account", reply, listing.new_account)
   if document.status ~= "valid" then

@@ -23,9 +23,7 @@ local CHAIN_BYTES = 256 * 1024
 local BAD_NONCE = "urn:ietf:params:acme:error:badNonce"
 local NO_ACCOUNT = "urn:ietf:params:acme:error:accountDoesNotExist"
 
--- Kinds that may pass by themselves, and statuses that say so whatever was asked.
-local TRANSIENT =
-  {connect = true, timeout = true, dns = true, http = true, rate_limited = true}
+-- Statuses that say so whatever was asked: come again later.
 local BUSY = {[429] = true, [503] = true}
 
 ---@class acme.Client
@@ -136,6 +134,14 @@ local function pause(seconds)
   task.sleep(seconds * (0.8 + 0.4 * core.random()))
 end
 
+--- Whether an error may pass by itself: a lost answer, or a status that says so.
+---@param err table
+---@return boolean
+function client.is_transient(err)
+  if err.kind == "connect" or err.kind == "timeout" or err.kind == "dns" then return true end
+  return (err.kind == "http" or err.kind == "rate_limited") and err.retryable == true
+end
+
 --- Call fn again after an error that may pass; the CA's Retry-After counts, to a minute.
 --- `once`: only after an answer that says the request was not even looked at.
 ---@private
@@ -145,7 +151,7 @@ function Client:repeatable(fn, once)
     local ok, result = pcall(fn)
     if ok then return result end
     local err = errors.object(result)
-    local again = attempt < TRIES and err.retryable and TRANSIENT[err.kind]
+    local again = attempt < TRIES and client.is_transient(err)
       and (err.retry_after or 0) <= INLINE and (not once or BUSY[err.status])
     if not again then error(err, 0) end
     pause(math.max(err.retry_after or wait, 0.2))

@@ -12,6 +12,7 @@
 -- run orders again. Nothing was issued from the first order, as finalize never went out.
 
 local args = require "args"
+local client = require "acme_client"
 local core = require "acme.core"
 local errors = require "errors"
 local json = require "json"
@@ -100,7 +101,7 @@ end
 function Run:stored_order()
   if not self.record then return nil end
   local order, err = try(self.account.open_order, self.account, self.record.order)
-  if not order and (err.retryable or not err.status or err.status >= 500) then
+  if not order and (client.is_transient(err) or not err.status or err.status >= 500) then
     error(err, 0)
   end
   local why = not order and tostring(err) or nil
@@ -196,7 +197,7 @@ function Run:answer(item)
   if challenge.status == "pending" then
     local ok, err = pcall(challenge.answer, challenge)
     if not ok then
-      if errors.object(err).retryable then error(err, 0) end
+      if client.is_transient(errors.object(err)) then error(err, 0) end
       local authorization = item.authorization:refresh()
       local now = authorization:challenge(challenge.type)
       if authorization.status == "pending" and (not now or now.status == "pending") then
@@ -276,7 +277,7 @@ function Run:finalize(order)
   local ok, err = pcall(order.finalize, order, self.csr)
   if ok then return end
   err = errors.object(err)
-  self.dead = not err.retryable and err.status ~= nil and err.status >= 400
+  self.dead = not client.is_transient(err) and err.status ~= nil and err.status >= 400
     and err.status < 500
   error(err, 0)
 end

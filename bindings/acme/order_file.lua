@@ -40,9 +40,9 @@ end
 ---@return acme.OrderFile file to be closed
 function order_file.open(dir)
   fs.mkdir(dir, {parents = true, mode = "0700"})
-  local lock, err = try(fs.lock, dir .. "/.lock", {timeout = 0})
+  local lock, err = try(fs.lock, dir .. "/.lock")
   if not lock then
-    if err.kind ~= "conflict" and err.kind ~= "timeout" then error(err, 0) end
+    if err.kind ~= "conflict" then error(err, 0) end
     errors.raise("conflict",
       ("%s: another run is working on this certificate"):format(dir),
       {retryable = true, cause = err})
