@@ -138,7 +138,8 @@ end
 ---@param err table
 ---@return boolean
 function client.is_transient(err)
-  if err.kind == "connect" or err.kind == "timeout" or err.kind == "dns" then return true end
+  local lost = err.kind == "connect" or err.kind == "timeout" or err.kind == "dns"
+  if lost then return true end
   return (err.kind == "http" or err.kind == "rate_limited") and err.retryable == true
 end
 

@@ -76,8 +76,10 @@ end
 local Listener = {type = "http-01"}
 Listener.__index = Listener
 
---- Start listening with the first answer, and stop with the last: one server serves every
---- issuance that shares the solver.
+-- One solver per address, so that issuances that run at once share the port.
+local listeners = {}
+
+--- Start listening with the first answer, and stop with the last.
 ---@private
 function Listener:start()
   local guard <close> = self.gate:enter()
@@ -139,8 +141,10 @@ function http01.new(options)
     local webroot = options.webroot:gsub("(.)/+$", "%1")
     return setmetatable({webroot = webroot}, Webroot)
   end
-  return setmetatable({listen = options.listen, answers = {}, gate = core.gate()},
-    Listener)
+  local listen = options.listen
+  listeners[listen] = listeners[listen]
+    or setmetatable({listen = listen, answers = {}, gate = core.gate()}, Listener)
+  return listeners[listen]
 end
 
 return http01

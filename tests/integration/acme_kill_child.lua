@@ -15,7 +15,7 @@ local result = account:issue{names = {"a.test", "b.test"}, state_dir = state .. 
     count = count + 1
     fs.append(state .. "/steps", step .. "\n")
     if count ~= tonumber(fatal) then return end
-    process.run{argv = {"kill", "-KILL", tostring(process.pid())}}
+    process.run{argv = {"kill", "-KILL", tostring(process.pid)}}
     error("not killed")
   end}
 print(result.key.spki_sha256, result.chain[1].serial)

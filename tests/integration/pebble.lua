@@ -36,9 +36,9 @@ end
 
 local function environment(options)
   local env = {}
-  local names = {nonce_reject = "PEBBLE_WFE_NONCEREJECT", authz_reuse = "PEBBLE_AUTHZREUSE",
-    chain_length = "PEBBLE_CHAIN_LENGTH", alternate_roots = "PEBBLE_ALTERNATE_ROOTS",
-    sleep_time = "PEBBLE_VA_SLEEPTIME"}
+  local names = {nonce_reject = "PEBBLE_WFE_NONCEREJECT",
+    authz_reuse = "PEBBLE_AUTHZREUSE", chain_length = "PEBBLE_CHAIN_LENGTH",
+    alternate_roots = "PEBBLE_ALTERNATE_ROOTS", sleep_time = "PEBBLE_VA_SLEEPTIME"}
   for option, name in pairs(names) do
     if options[option] then env[name] = tostring(options[option]) end
   end
@@ -48,14 +48,15 @@ end
 
 --- Wait until the directory answers, at most ten seconds.
 local function wait_ready(ca)
-  local deadline, last = time.mono() + 10, nil
-  repeat
+  local deadline = time.mono() + 10
+  while true do
     local reply, err = try(http.get, ca.directory, {ca = ca.ca, timeout = "2s"})
     if reply then return end
-    last = err
+    if time.mono() > deadline then
+      error(("pebble does not answer: %s\n%s"):format(tostring(err), ca:log()), 0)
+    end
     task.sleep(0.02)
-  until time.mono() > deadline
-  error(("pebble does not answer: %s\n%s"):format(tostring(last), ca:log()), 0)
+  end
 end
 
 local Ca = {}
@@ -76,9 +77,10 @@ function Ca:management(path)
 end
 
 --- Start both; they end with the test. Options: nonce_reject, authz_reuse, chain_length,
---- alternate_roots, sleep_time (numbers), sleep (default sleeps), strict (boolean),
+--- alternate_roots, sleep_time (numbers), sleep (the default sleeps), strict (boolean),
 --- eab ({kid = base64url key}).
----@return table ca directory, ca (path of the CA of its TLS), http01 (address to listen on)
+---@return table ca directory, ca (path: whom its TLS is to be trusted by), http01 (where
+--- it looks for answers)
 function pebble.start(t, options)
   options = options or {}
   local dir = t:tmpdir()
@@ -86,7 +88,8 @@ function pebble.start(t, options)
   local cert, key = tls_files(dir)
   local config = dir .. "/pebble.json"
   fs.write(config, json.encode{pebble = {
-    listenAddress = "127.0.0.1:" .. api, managementListenAddress = "127.0.0.1:" .. management,
+    listenAddress = "127.0.0.1:" .. api,
+    managementListenAddress = "127.0.0.1:" .. management,
     certificate = cert, privateKey = key, httpPort = web, tlsPort = tls,
     ocspResponderURL = "", externalAccountBindingRequired = options.eab ~= nil,
     externalAccountMACKeys = options.eab}})
