@@ -55,6 +55,7 @@ local function accounts(e)
       local host = settings.directory:match("^https://([^/]+)") or "ca"
       open[settings] = acme.account{
         directory = settings.directory, contact = settings.contact, ca = settings.ca,
+        terms_agreed = settings.terms_agreed,
         key = {file = settings.key or e.state .. "/accounts/" .. host:gsub("[^%w.-]", "_")
           .. ".key"},
         eab = settings.eab and {kid = settings.eab.kid, alg = settings.eab.alg,

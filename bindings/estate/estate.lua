@@ -23,6 +23,7 @@ local ACME = {
   {name = "directory", type = "string", required = true, nonempty = true,
     doc = "the CA's directory URL"},
   {name = "contact", type = "list", choices = "string", doc = "mailto: addresses"},
+  {name = "terms_agreed", type = "boolean", doc = "the CA's terms of service were read"},
   {name = "key", type = "string", doc = "account key file; made when it is missing"},
   {name = "eab", type = "table", doc = "{kid = …, hmac_key = secret …}"},
   {name = "ca", type = "string", doc = "PEM file that verifies the directory's TLS"},
