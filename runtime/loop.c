@@ -15,6 +15,13 @@
 
 enum { QUIET_ROUNDS = 3 };
 
+/* A uv_timer that fires at the start of a turn may end an operation; the poll of that turn
+ * must not wait then, or the task would sleep until something else happens. */
+static void before_poll(uv_prepare_t *gate) {
+    sr_loop *loop = gate->data;
+    if (loop->ready_first) uv_stop(&loop->uv);
+}
+
 int sr_loop_new(sr_loop **ret_loop, sr_err *err) {
     sr_loop *loop = calloc(1, sizeof *loop);
     if (!loop) return sr_fail(err, SR_LIMIT, "ENOMEM", "no memory for the event loop");
@@ -26,6 +33,10 @@ int sr_loop_new(sr_loop **ret_loop, sr_err *err) {
     loop->uv.data = loop;
     uv_timer_init(&loop->uv, &loop->alarm);
     loop->alarm.data = loop;
+    uv_prepare_init(&loop->uv, &loop->gate);
+    loop->gate.data = loop;
+    uv_prepare_start(&loop->gate, before_poll);
+    uv_unref((uv_handle_t *)&loop->gate);
     *ret_loop = loop;
     return 0;
 }

@@ -33,6 +33,7 @@ typedef struct sr_own {
 struct sr_loop {
     uv_loop_t uv;
     uv_timer_t alarm; /* the one uv_timer below the heap */
+    uv_prepare_t gate; /* before each poll: do not block while tasks are ready */
     sr_clock clock;
     sr_timer **heap;
     uint32_t heap_len, heap_cap;
