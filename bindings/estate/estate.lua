@@ -114,7 +114,11 @@ local function read(path)
     error(err, 0)
   end
   fs.check_owner(path)
-  return cage.data{text = text, name = path, allowed = GLOBALS, what = "estate file"}
+  local data
+  data, err = try(cage.data, {text = text, name = path, allowed = GLOBALS,
+    what = "estate file"})
+  if not data then errors.raise("usage", err.message, {code = "ESTATE", cause = err}) end
+  return data
 end
 
 ------------------------------------------------------------------ checking
@@ -277,8 +281,8 @@ function Check:whole(e)
   self:unique(e.certificates)
 end
 
---- Read and check an estate file. Raises usage (code ESTATE) with every problem found, its
---- place and its mend; denied when root would trust a file that others can write.
+--- Read and check an estate file. Raises usage (code ESTATE) whose `details` are all the
+--- mistakes, each with its place and its mend; denied when root would trust a file that others can write.
 ---@param path string
 ---@return table estate {path, state, keep, acme, orgs, policies, challenge, certificates}
 function estate.load(path)
@@ -286,8 +290,8 @@ function estate.load(path)
   local check = setmetatable({problems = {}}, Check)
   check:whole(e)
   if #check.problems > 0 then
-    errors.raise("usage", ("%s: %s"):format(path, table.concat(check.problems, "; ")),
-      {code = "ESTATE", problems = check.problems})
+    errors.raise("usage", ("%s has %d mistake%s"):format(path, #check.problems,
+      #check.problems == 1 and "" or "s"), {code = "ESTATE", details = check.problems})
   end
   e.path = path
   e.folder = path:match("^(.*)/[^/]*$") or "."

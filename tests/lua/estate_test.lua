@@ -1,0 +1,132 @@
+-- The estate file: what is refused, with place and mend, and when a certificate is due.
+local estate = require "estate"
+local fs = require "fs"
+
+local DAY = 86400
+
+local GOOD = [[
+acme = {directory = "https://ca.example/dir"}
+challenge = {webroot = "/var/www"}
+state = "/nowhere"
+certificates = {{name = "www", domains = {"www.example.com"}}}
+]]
+
+local function load(t, text)
+  local path = t:tmpdir() .. "/estate.lua"
+  fs.write(path, text)
+  return estate.load(path)
+end
+
+--- The mistakes found in a file; each pattern must match one of them.
+local function mistakes(t, text, ...)
+  local err = t:raises(function() load(t, text) end, "usage", "ESTATE")
+  local all = table.concat(err.details or {err.message}, "\n")
+  for _, pattern in ipairs{...} do assert(all:find(pattern), all) end
+  return err
+end
+
+--- GOOD with other certificates.
+local function with(certificates)
+  return (GOOD:gsub("certificates = .*", "certificates = {" .. certificates .. "}\n"))
+end
+
+test("a good file gets its defaults", function(t)
+  local e = load(t, GOOD)
+  local www = e.certificates[1]
+  t:equal({www.key_type, www.renew_before, www.install.dir, e.keep, e.policies},
+    {"p256", 30 * DAY, "/nowhere/live/www", 3, {"keys", "names"}})
+end)
+
+test("every mistake is reported at once, with its place and mend", function(t)
+  local err = mistakes(t, with[[
+    {name = "www", domain = {"a.example"}},
+    {name = "x/y", domains = {"a.example"}, install = {dir = "rel"}, org = "nope"},
+    {name = "cmd", domains = {"b.example"}, reload = "systemctl reload nginx"},
+  ]], "unknown option domain; did you mean domains%?", "letters, digits", "absolute path",
+    "there is no orgs.nope", 'reload is a list of words, {"systemctl", "reload", "nginx"}')
+  assert(#err.details >= 5)
+end)
+
+test("names are checked as a certificate carries them", function(t)
+  for name, why in pairs{
+    ["WWW.example.com"] = "capitals", ["nodot"] = "no dot", ["a..example"] = "empty",
+    ["-a.example.com"] = "label", ["münchen.example"] = "A%-label", ["192.0.2.1"] = "digits",
+    ["a_b.example.com"] = "label", ["*.example.com"] = "dns%-01",
+    [("a"):rep(64) .. ".example"] = "label",
+  } do
+    mistakes(t, with('{name = "n", domains = {"' .. name .. '"}}'), why)
+  end
+end)
+
+test("a certificate needs a CA and a challenge", function(t)
+  mistakes(t, 'certificates = {{name = "www", domains = {"a.example"}}}', "no CA here",
+    "no challenge")
+end)
+
+test("a challenge is a webroot or a listener", function(t)
+  mistakes(t, GOOD:gsub('webroot = "/var/www"', ""), "one of them")
+  mistakes(t, GOOD:gsub('"/var/www"', '"www"'), "absolute path")
+end)
+
+test("plain http directories, wrong contacts and plain EAB keys are refused", function(t)
+  mistakes(t, GOOD:gsub("https:", "http:"), "https:// URL")
+  mistakes(t, GOOD:gsub('dir"', 'dir", contact = {"a@b"}'), "mailto:")
+  mistakes(t, GOOD:gsub('dir"', 'dir", eab = {kid = "k", hmac_key = "plain"}'),
+    "does not stand in the file")
+end)
+
+test("two certificates share neither name nor folder", function(t)
+  mistakes(t, with[[
+    {name = "a", domains = {"a.example"}, install = {dir = "/x"}},
+    {name = "a", domains = {"a.example"}, install = {dir = "/x"}}]],
+    "has the same name", "installs to the same folder")
+end)
+
+test("a syntax error and an unknown global are told with their line", function(t)
+  mistakes(t, "certificates = {", "estate.lua:1")
+  mistakes(t, GOOD .. "certifcates = {}", "estate.lua:5.*did you mean 'certificates'")
+end)
+
+test("a file that loops or eats memory is stopped", function(t)
+  mistakes(t, "while true do end", "longer than")
+  mistakes(t, "x = ('x'):rep(1e9)")
+end)
+
+test("a missing file says how to name one", function(t)
+  t:raises(function() estate.load("/no/such/file.lua") end, "usage", "%-%-config FILE")
+end)
+
+test("an unknown certificate on the command line gets a suggestion", function(t)
+  local e = load(t, GOOD)
+  t:raises(function() estate.select(e, {"wwww"}) end, "usage", "did you mean www")
+end)
+
+test("a secret in the file stays a reference until it is asked for", function(t)
+  local e = load(t, (GOOD:gsub('dir"',
+    'dir", eab = {kid = "k", hmac_key = secret "env:SECRUN_TEST_EAB"}')))
+  t:equal(estate.is_reference(e.acme.eab.hmac_key), true)
+  t:raises(function() estate.secret(e.acme.eab.hmac_key) end, "not_found", "SECRUN_TEST_EAB")
+end)
+
+test("due is a third of life or renew_before, half below ten days", function(t)
+  local certificate = {renew_before = 30 * DAY}
+  t:equal(estate.due_at(certificate, 0, 90 * DAY), 60 * DAY)
+  t:equal(estate.due_at(certificate, 0, 300 * DAY), 200 * DAY)
+  t:equal(estate.due_at(certificate, 0, 6 * DAY), 3 * DAY)
+  assert(estate.due_at({renew_before = 60 * DAY}, 0, 47 * DAY) > 0)
+end)
+
+test("an org's settings win over the estate's, the certificate's over both", function(t)
+  local e = load(t, [[
+    acme = {directory = "https://all.example/dir"}
+    challenge = {webroot = "/all"}
+    state = "/nowhere"
+    orgs = {north = {acme = {directory = "https://north.example/dir"}}}
+    certificates = {
+      {name = "a", domains = {"a.example"}, org = "north"},
+      {name = "b", domains = {"b.example"}, challenge = {webroot = "/own"}},
+    }]])
+  t:equal(estate.of(e, e.certificates[1], "acme").directory, "https://north.example/dir")
+  t:equal(estate.of(e, e.certificates[1], "challenge").webroot, "/all")
+  t:equal(estate.of(e, e.certificates[2], "challenge").webroot, "/own")
+end)
