@@ -23,7 +23,7 @@ static const char answer[] =
     "Replay-Nonce: abcdefghijklmnopqrstuvwxyz\r\nServer: bench\r\n\r\n"
     "{\"status\":\"valid\",\"expires\":\"2030-01-01T00:00:00Z\",\"identifiers\":[{"
     "\"type\":"
-    "\"dns\",\"value\":\"www.example.com\"}],\"pad\":\"12345678\"}";
+    "\"dns\",\"value\":\"www.example.com\"}],\"pad\":\"123\"}";
 
 static unsigned char
     matched[MOST]; /* bytes of the empty line seen so far, by descriptor */
