@@ -105,6 +105,14 @@ void sr_loop_free(sr_loop *loop) {
     free(loop);
 }
 
+/* One round of libuv. Its timers run before its poll, so what they make ready calls
+ * uv_stop() (see make_ready in task.c), or the poll would sleep until the next timer. */
+static void round_of_uv(sr_loop *loop, uv_run_mode mode) {
+    loop->polling = true;
+    uv_run(&loop->uv, mode);
+    loop->polling = false;
+}
+
 static bool events_pending(sr_loop *loop) {
     struct pollfd fd = {.fd = uv_backend_fd(&loop->uv), .events = POLLIN};
     return poll(&fd, 1, 0) > 0;
@@ -118,7 +126,7 @@ static bool busy(const sr_loop *loop) {
 static bool settled(sr_loop *loop) {
     for (int quiet = 0; quiet < QUIET_ROUNDS; quiet++) {
         if (events_pending(loop)) quiet = -1;
-        uv_run(&loop->uv, UV_RUN_NOWAIT);
+        round_of_uv(loop, UV_RUN_NOWAIT);
         if (busy(loop)) return false;
     }
     return true;
@@ -134,13 +142,13 @@ static int turn_virtual(sr_loop *loop, sr_err *err) {
         if (next == INT64_MAX) {
             if (!uv_loop_alive(&loop->uv))
                 return sr_fail(err, SR_INTERNAL, "DEADLOCK", "every task waits for another");
-            uv_run(&loop->uv, UV_RUN_ONCE);
+            round_of_uv(loop, UV_RUN_ONCE);
             return 0;
         }
         loop->clock.mono = next;
         sr_timers_fire(loop);
     } else if (!loop->ready_first) {
-        uv_run(&loop->uv, UV_RUN_ONCE);
+        round_of_uv(loop, UV_RUN_ONCE);
     }
     return 0;
 }
@@ -148,7 +156,7 @@ static int turn_virtual(sr_loop *loop, sr_err *err) {
 static int turn_real(sr_loop *loop, sr_err *err) {
     if (!loop->ready_first && !uv_loop_alive(&loop->uv))
         return sr_fail(err, SR_INTERNAL, "DEADLOCK", "every task waits for another");
-    uv_run(&loop->uv, loop->ready_first ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+    round_of_uv(loop, loop->ready_first ? UV_RUN_NOWAIT : UV_RUN_ONCE);
     return 0;
 }
 

@@ -38,6 +38,7 @@ struct sr_loop {
     sr_timer **heap;
     uint32_t heap_len, heap_cap;
     sr_task *ready_first, *ready_last;
+    bool polling;     /* inside uv_run: a task made ready must not wait for its poll */
     unsigned outside; /* exchanges only the outside world can finish */
     unsigned jobs;    /* pool jobs queued or running */
     unsigned cpu_jobs; /* of these, CPU jobs handed to the pool */

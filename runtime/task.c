@@ -60,6 +60,7 @@ static void make_ready(sr_task *task) {
     else
         loop->ready_first = task;
     loop->ready_last = task;
+    if (loop->polling) uv_stop(&loop->uv); /* its poll must not sleep now */
 }
 
 void sr_op_done(sr_op *op) {
