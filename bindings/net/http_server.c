@@ -171,6 +171,8 @@ int sr_httpd_new(sr_loop *loop, const sr_httpd_config *config, void (*changed)(v
     server->refs = 1;
     server->loop = loop;
     server->config = *config;
+    server->config.where = (sr_listen){0}; /* the caller's strings */
+    server->tls = config->where.tls != NULL;
     server->changed = changed;
     server->arg = arg;
     server->listener = sr_listener_new(loop, &config->where, on_ready, server, err);
@@ -238,6 +240,14 @@ void sr_httpd_free(sr_httpd *server) {
 }
 
 /* ------------------------------------------------------------------ looking */
+
+int sr_httpd_set_tls(sr_httpd *server, sr_tls_ctx *tls, sr_err *err) {
+    if (!server->tls || !server->listener)
+        return sr_fail(err, SR_USAGE, NULL, "this HTTP server %s",
+                       server->tls ? "has stopped" : "speaks no TLS");
+    sr_listener_set_tls(server->listener, tls);
+    return 0;
+}
 
 bool sr_httpd_stopped(const sr_httpd *server) {
     return server->stopped;

@@ -56,6 +56,9 @@ unsigned sr_httpd_connections(const sr_httpd *server);
 /* Drop the owner's reference, stopping first. NULL is fine. */
 void sr_httpd_free(sr_httpd *server);
 
+/* Connections accepted from now on use this context. Error: usage (the server is plain or
+ * has stopped). */
+int sr_httpd_set_tls(sr_httpd *server, sr_tls_ctx *tls, sr_err *err);
 int sr_httpd_port(const sr_httpd *server);
 /* "127.0.0.1:8080", "[::1]:8080", "unix:/run/x". */
 void sr_httpd_address(const sr_httpd *server, char *buf, size_t size);

@@ -2,10 +2,11 @@
 --
 --     local server <close> = http.serve{
 --       listen = "127.0.0.1:8080",
---       routes = {["GET /hello/{name}"] = function(req) return "Hello " .. req.params.name end},
+--       routes = {["GET /{name}"] = function(req) return "Hi " .. req.params.name end},
 --     }
 --     server:wait()
 
+local args = require "args"
 local core = require "http_server.core"
 local task = require "task"
 local errors = require "errors"
@@ -53,14 +54,18 @@ local function media_type(req)
   return (req.headers["content-type"] or ""):match("^%s*([^;%s]*)"):lower()
 end
 
---- The body as JSON. Raises protocol unless it is declared so (application/json or …+json)
---- and valid; unanswered that becomes 400.
+local function unexpected(what, media)
+  local text = ("the body is not %s but %q"):format(what, media)
+  errors.raise("protocol", text, {status = 415})
+end
+
+--- The body as JSON. Raises protocol unless it is declared so (application/json, …+json;
+--- left alone that becomes 415) and valid (400).
 ---@return any
 function Request:json()
   local media = media_type(self)
   if media ~= "application/json" and not media:find("%+json$") then
-    errors.raise("protocol", "the body is not JSON: its Content-Type is \"" .. media .. "\"",
-      {status = 415})
+    unexpected("JSON", media)
   end
   local ok, value = pcall(require("json").decode, self.body)
   if ok then return value end
@@ -68,15 +73,12 @@ function Request:json()
     {status = 400, cause = value})
 end
 
---- The body as application/x-www-form-urlencoded: the first of each name, then all. Raises
---- protocol if it is declared to be something else; unanswered that becomes 415.
+--- The body as application/x-www-form-urlencoded: the first of each name, then all of
+--- each. Raises protocol if it is declared to be something else; left alone that is 415.
 ---@return table<string, string>, table<string, string[]>
 function Request:form()
   local media = media_type(self)
-  if media ~= "application/x-www-form-urlencoded" then
-    errors.raise("protocol", "the body is no form: its Content-Type is \"" .. media .. "\"",
-      {status = 415})
-  end
+  if media ~= "application/x-www-form-urlencoded" then unexpected("a form", media) end
   return core.query(self.body)
 end
 
@@ -124,6 +126,11 @@ local function stream(req, status, headers, produce)
   end
 end
 
+---@class http.Response
+---@field status integer? 200 to 599, default 200
+---@field headers table<string, string|number|string[]>?
+---@field body string|{file: string}|fun(): string?|nil
+
 local RESPONSE = {status = true, headers = true, body = true}
 
 local function check(response)
@@ -150,20 +157,21 @@ local function plain(status, headers)
     body = status .. " " .. (REASONS[status] or "error") .. "\n"}
 end
 
---- Answer the request now, instead of by the handler's return value; once. The response is
+--- Answer the request now instead of by the handler's return value; once. The response is
 --- what a handler may return: a string (200), nil (404) or a table:
 ---   status   200 to 599, default 200
 ---   headers  {name = "value" or {"value", …}}; line breaks in them are refused
----   body     a string; {file = path}; or a function that returns the next piece, nil at
----            the end, and may wait
+---   body     a string; {file = path}; or a function that returns the next piece, nil
+---            at the end, and may wait
 --- Raises usage for a response that cannot be, denied for a file that may not be read,
 --- connect when the client of a function body goes away.
----@param response string|{status: integer?, headers: table?, body: string|table|function|nil}|nil
+---@param response string|http.Response|nil
 function Request:respond(response)
   if response == nil then response = plain(404) end
   if type(response) == "string" then response = {body = response} end
   check(response)
-  local status, headers, body = response.status or 200, response.headers or {}, response.body
+  local status, headers = response.status or 200, response.headers or {}
+  local body = response.body
   self._answered = true
   if type(body) == "function" then
     stream(self, status, headers, body)
@@ -254,9 +262,9 @@ local function accept(server)
   while true do
     local event, subject, fields, key = listener:next()
     if event == "request" then
-      fields._handle = subject
-      fields.params = {}
-      server._running[key] = group:spawn(handle, server, setmetatable(fields, Request), key)
+      local req = setmetatable(fields, Request)
+      req._handle, req.params = subject, {}
+      server._running[key] = group:spawn(handle, server, req, key)
     elseif event == "gone" then
       local running = server._running[subject]
       if running then running:cancel() end
@@ -272,21 +280,34 @@ local function compile(routes)
   local patterns, targets = {}, {}
   for pattern, target in pairs(routes) do
     if type(pattern) ~= "string" or type(target) ~= "function" then
-      errors.raise("usage", ("http.serve: routes: %s leads to a %s; a function is needed"):format(
-        tostring(pattern), type(target)))
+      local text = "http.serve: routes: %q leads to a %s, not to a function"
+      errors.raise("usage", text:format(tostring(pattern), type(target)))
     end
     patterns[#patterns + 1], targets[#targets + 1] = pattern, target
   end
   return core.routes(patterns), targets
 end
 
---- Start a server; it serves from a task of its own until it is closed or the program ends.
+--- TLS options as net/stream takes them: client_ca alone asks for a certificate, and
+--- require_client_cert refuses clients without.
+local function tls_options(options)
+  if type(options) ~= "table" then return options end
+  local tls = {alpn = {"http/1.1"}}
+  for key, value in pairs(options) do tls[key] = value end
+  if tls.client_ca ~= nil then tls.ca, tls.client_auth = tls.client_ca, "request" end
+  if tls.require_client_cert then tls.client_auth = "require" end
+  tls.client_ca, tls.require_client_cert = nil, nil
+  return tls
+end
+
+--- Start a server. It serves from a task of its own until closed or the script ends.
 ---
 ---   listen = "127.0.0.1:0" (port 0: a free one) or unix = path (mode = "0600")
 ---   handler = function(req) → response: for whatever no route serves
----   routes = {["GET /a/{name}"] = handler, ["/b/{rest...}"] = handler}: the most specific
----     wins; a known path under another method is 405; OPTIONS is answered
----   tls = {cert = PEM, key = PEM, client_ca = PEM, require_client_cert = boolean}
+---   routes = {["GET /a/{name}"] = handler, ["/b/{rest...}"] = handler}: the most
+---     specific wins; a known path under another method is 405; OPTIONS is answered
+---   tls = {cert = , key = (PEM or files), client_ca = , require_client_cert = boolean}
+---     and whatever else stream.listen takes
 ---   limit = 64 handlers at once, queue = 256 requests that wait (503 beyond)
 ---   max_body = 1 MiB (413), max_headers = 32 KiB (431), max_connections = 1024,
 ---   max_per_ip = 0 (no bound; 503)
@@ -294,29 +315,49 @@ end
 ---   idle_timeout = "15s" between requests
 ---   server_header = false, log = false (one line a request)
 ---
---- Raises usage, denied (--allow-net), conflict (address in use), io (no right to the port).
+--- Raises usage, denied (--allow-net), conflict (address in use), io (no right), tls.
 ---@param options table
 ---@return http.Server
 function M.serve(options)
-  local routes, targets = compile(type(options) == "table" and options.routes)
-  local self = setmetatable({_core = core.listen(options), _running = {}}, Server)
+  local given = {}
+  for key, value in pairs(options or {}) do given[key] = value end
+  given.tls = tls_options(given.tls)
+  local routes, targets = compile(given.routes)
+  local self = setmetatable({_core = core.listen(given), _running = {}}, Server)
   self._timeout = self._core:timeout()
-  self._handler, self._routes, self._targets = options.handler, routes, targets
+  self._handler, self._routes, self._targets = given.handler, routes, targets
   self.address, self.port = self._core:address()
   if self.port > 0 then
-    self.url = (options.tls and "https://" or "http://") .. self.address
+    self.url = (given.tls and "https://" or "http://") .. self.address
   end
   self._task = task.daemon(accept, self)
   return self
 end
 
---- Stop listening, let requests in flight finish for `grace` (default "5s"), cancel the
---- rest, and wait until every handler has ended. Closing twice is fine.
+--- What it is doing now.
+---@return {connections: integer, running: integer} open connections; handlers
+function Server:stats()
+  local running = 0
+  for _ in pairs(self._running) do running = running + 1 end
+  return {connections = self._core:connections(), running = running}
+end
+
+--- Use another certificate for connections from now on; options as tls of http.serve.
+---@param options table
+function Server:set_tls(options) self._core:set_tls(tls_options(options)) end
+
+local CLOSE = {
+  {name = "grace", type = "duration", doc = "how long requests in flight may take (5s)"},
+}
+
+--- Stop listening, let requests in flight finish for `grace`, cancel the rest, and wait
+--- until every handler has ended. Closing twice is fine.
 ---@param options {grace: number|string?}?
 function Server:close(options)
-  local listener, grace = self._core, options and options.grace or 5
+  local listener = self._core
+  local grace = args.check("http.server:close", CLOSE, options).grace or 5
   listener:drain()
-  pcall(task.timeout, grace, function()
+  try(task.timeout, grace, function()
     repeat until listener:drained(grace)
   end)
   listener:stop()

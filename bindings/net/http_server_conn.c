@@ -136,26 +136,29 @@ void sr_httpd_conn_deadline(sr_httpd_conn *conn, sr_httpd_phase phase) {
 
 /* ------------------------------------------------------------------ the client's end */
 
-/* Half-closed counts as gone, as everywhere (the kernel does not tell them apart), unless
- * more bytes wait: those are the next request, pipelined. */
+/* libmicrohttpd does not look at suspended connections, and of bytes that come together
+ * with the end it only sees the bytes (0.9.75 clears its readiness after a short read).
+ * So the end is watched for here, as long as the connection lives.
+ *
+ * Half-closed counts as gone, as the kernel does not tell the two apart; unless bytes are
+ * left over, which are the next request, pipelined: then the deadlines decide. */
 static void on_disconnect(uv_poll_t *handle, int status, int events) {
     sr_httpd_conn *conn = handle->data;
     char byte;
     (void)events;
     uv_poll_stop(handle);
-    ssize_t got = status < 0 ? 0 : recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (got > 0 || !conn->request) return;
-    sr_httpd_request_abort(conn->request);
+    sr_httpd_run(conn->server); /* read what came with the end */
+    if (!conn->mhd) return;
+    if (status == 0 && recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0) return;
+    if (conn->phase == HTTP_RECEIVE || conn->phase == HTTP_IDLE)
+        shutdown(conn->fd, SHUT_RDWR);
+    else if (conn->request)
+        sr_httpd_request_abort(conn->request);
     sr_httpd_run(conn->server);
 }
 
-void sr_httpd_conn_watch(sr_httpd_conn *conn) {
-    if (conn->polling && conn->fd >= 0)
-        uv_poll_start(&conn->poll, UV_DISCONNECT, on_disconnect);
-}
-
-void sr_httpd_conn_unwatch(sr_httpd_conn *conn) {
-    if (conn->polling) uv_poll_stop(&conn->poll);
+static void watch_end(sr_httpd_conn *conn) {
+    uv_poll_start(&conn->poll, UV_DISCONNECT, on_disconnect);
 }
 
 /* ------------------------------------------------------------------ to libmicrohttpd */
@@ -171,7 +174,7 @@ void sr_httpd_conn_notify(void *cls, struct MHD_Connection *mhd, void **context,
     sr_httpd_conn *conn = *context;
     char byte;
     if (!conn) return;
-    sr_httpd_conn_unwatch(conn); /* before the descriptor is closed */
+    uv_poll_stop(&conn->poll); /* before the descriptor is closed */
     bool unread = recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
     int fd = (conn->linger || unread) && !server->stopped ? dup(conn->fd) : -1;
     if (fd >= 0) sr_httpd_linger_start(server, fd);
@@ -183,13 +186,16 @@ static void hand_over(sr_httpd_conn *conn) {
     socklen_t len = conn->peer.ss_family == AF_INET6  ? sizeof(struct sockaddr_in6)
                     : conn->peer.ss_family == AF_INET ? sizeof(struct sockaddr_in)
                                                       : sizeof(sa_family_t);
-    sr_httpd_conn_unwatch(conn);
+    uv_poll_stop(&conn->poll);
     sr_httpd_conn_deadline(conn, HTTP_RECEIVE);
     server->adding = conn;
     bool added = MHD_add_connection(server->daemon, conn->fd,
                                     (struct sockaddr *)&conn->peer, len) == MHD_YES;
     server->adding = NULL;
-    if (!added) end(conn); /* it closed the socket */
+    if (added)
+        watch_end(conn);
+    else
+        end(conn); /* it closed the socket */
     sr_httpd_run(server);
 }
 
@@ -265,10 +271,10 @@ static void start_pump(sr_httpd_conn *conn) {
 
 static void on_stream(sr_stream *stream, void *arg) {
     sr_httpd_conn *conn = arg;
+    const sr_err *err = sr_stream_error(stream);
     if (sr_stream_get_state(stream) == SR_STREAM_OPEN) {
         start_pump(conn);
-    } else if (sr_stream_get_state(stream) == SR_STREAM_CLOSED) {
-        const sr_err *err = sr_stream_error(stream);
+    } else if (err || sr_stream_get_state(stream) == SR_STREAM_CLOSED) {
         if (err) sr_log(NULL, SR_DEBUG, "http", "%s", err->message);
         drop(conn);
     }
@@ -277,8 +283,7 @@ static void on_stream(sr_stream *stream, void *arg) {
 static void await_handshake(sr_httpd_conn *conn) {
     sr_httpd_conn_deadline(conn, HTTP_HANDSHAKE);
     sr_stream_notify(conn->stream, on_stream, conn);
-    if (sr_stream_get_state(conn->stream) != SR_STREAM_HANDSHAKE)
-        on_stream(conn->stream, conn);
+    on_stream(conn->stream, conn); /* it may have failed already */
 }
 
 /* ------------------------------------------------------------------ the beginning */
@@ -343,7 +348,7 @@ void sr_httpd_conn_open(sr_httpd *server, sr_stream *stream) {
     if (conn->next) conn->next->prev = conn;
     server->conns = conn;
     server->conn_count++;
-    if (!server->config.where.tls)
+    if (!server->tls)
         await_plain(conn, excess);
     else if (excess)
         drop(conn);
@@ -364,7 +369,6 @@ void sr_httpd_conn_drain(sr_httpd_conn *conn) {
 void sr_httpd_conn_stop(sr_httpd_conn *conn) {
     sr_pump *pump = conn->pump;
     if (conn->mhd) {
-        sr_httpd_conn_unwatch(conn);
         if (conn->request) sr_httpd_request_abort(conn->request);
     } else if (conn->phase != HTTP_CLOSED) {
         drop(conn);

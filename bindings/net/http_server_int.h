@@ -105,6 +105,7 @@ struct sr_httpd {
     unsigned refs; /* the owner's, one a connection, a request, a handle, a linger */
     sr_loop *loop;
     sr_httpd_config config;
+    bool tls;
     sr_listener *listener;
     struct MHD_Daemon *daemon;
     uv_poll_t events; /* libmicrohttpd's epoll descriptor */
@@ -138,8 +139,6 @@ void sr_httpd_conn_open(sr_httpd *server, sr_stream *stream); /* taken over */
 void sr_httpd_conn_stop(sr_httpd_conn *conn);                 /* at once */
 void sr_httpd_conn_drain(sr_httpd_conn *conn);                /* if idle */
 void sr_httpd_conn_deadline(sr_httpd_conn *conn, sr_httpd_phase phase);
-void sr_httpd_conn_watch(sr_httpd_conn *conn); /* for the client's end */
-void sr_httpd_conn_unwatch(sr_httpd_conn *conn);
 /* Write a whole response past libmicrohttpd, which has nothing to send at that time. */
 void sr_httpd_conn_raw(sr_httpd_conn *conn, unsigned status, const char *text);
 void sr_httpd_conn_notify(void *cls, struct MHD_Connection *mhd, void **context,

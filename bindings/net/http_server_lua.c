@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "net/http_server_lua.h"
+#include "net/stream_lua.h"
 
 /* ------------------------------------------------------------------ waiting */
 
@@ -155,8 +156,15 @@ static void read_where(lua_State *L, sr_listen *where) {
         sr_allow(L, SR_PERM_NET, text);
         split_listen(L, text, where);
     } else {
-        sr_allow(L, SR_PERM_WRITE, where->path);
+        sr_allow_path(L, where->path);
     }
+}
+
+/* The context of the options at idx, which stays in a box on the stack; NULL for none. */
+static sr_tls_ctx *push_tls(lua_State *L, int idx, const char *fn) {
+    const char *name;
+    if (lua_isnil(L, idx)) return NULL;
+    return sr_push_tls_ctx(L, idx, fn, true, &name);
 }
 
 static void read_limits(lua_State *L, sr_httpd_config *config) {
@@ -190,6 +198,8 @@ static int l_listen(lua_State *L) {
     luaL_setmetatable(L, SR_HTTPD_TYPE);
     read_where(L, &config.where);
     read_limits(L, &config);
+    sr_arg_push(L, 1, "tls");
+    config.where.tls = push_tls(L, lua_gettop(L), "http.serve");
     f->limit = sr_arg_int(L, 1, "limit", 64);
     f->timeout = sr_arg_duration(L, 1, "timeout", 30);
     sr_httpd_registry *reg = registry_of(L);
@@ -229,6 +239,17 @@ static int l_server_timeout(lua_State *L) {
     return 1;
 }
 
+/* server:set_tls(options) – for connections from now on. Raises usage on a plain server.
+ */
+static int l_server_set_tls(lua_State *L) {
+    sr_err err = {0};
+    sr_httpd_face *f = check_face(L);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    sr_tls_ctx *tls = push_tls(L, 2, "http.server:set_tls");
+    return sr_httpd_set_tls(f->server, tls, &err) == 0 ? 0 : sr_throw(L, &err);
+}
+
+/* server:connections() → how many there are, idle ones included */
 static int l_server_connections(lua_State *L) {
     lua_pushinteger(L, sr_httpd_connections(check_face(L)->server));
     return 1;
@@ -306,11 +327,15 @@ static int l_report(lua_State *L) {
 
 /* ------------------------------------------------------------------ module */
 
-static const luaL_Reg server_methods[] = {
-    {"next", l_server_next},       {"address", l_server_address},
-    {"drain", l_server_drain},     {"drained", l_server_drained},
-    {"stop", l_server_stop},       {"connections", l_server_connections},
-    {"timeout", l_server_timeout}, {NULL, NULL}};
+static const luaL_Reg server_methods[] = {{"next", l_server_next},
+                                          {"address", l_server_address},
+                                          {"drain", l_server_drain},
+                                          {"drained", l_server_drained},
+                                          {"stop", l_server_stop},
+                                          {"connections", l_server_connections},
+                                          {"timeout", l_server_timeout},
+                                          {"set_tls", l_server_set_tls},
+                                          {NULL, NULL}};
 
 static const luaL_Reg functions[] = {{"listen", l_listen},
                                      {"routes", sr_http_l_routes},

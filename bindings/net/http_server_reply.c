@@ -142,7 +142,6 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *out, size_t max) {
     if (!req->conn) return MHD_CONTENT_READER_END_WITH_ERROR;
     MHD_suspend_connection(req->conn->mhd);
     req->suspended = true;
-    sr_httpd_conn_watch(req->conn);
     return 0;
 }
 

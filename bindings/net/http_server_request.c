@@ -276,7 +276,6 @@ static enum MHD_Result on_whole(sr_httpd_request *req, struct MHD_Connection *mh
     server->last = req;
     server->waiting++;
     sr_httpd_conn_deadline(req->conn, HTTP_HANDLE);
-    sr_httpd_conn_watch(req->conn);
     sr_httpd_changed(server);
     return MHD_YES;
 }
@@ -338,7 +337,6 @@ static void tell_gone(sr_httpd_request *req) {
 void sr_httpd_request_resume(sr_httpd_request *req) {
     if (!req->suspended || !req->conn) return;
     req->suspended = false;
-    sr_httpd_conn_unwatch(req->conn);
     MHD_resume_connection(req->conn->mhd);
 }
 
@@ -382,7 +380,6 @@ void sr_httpd_request_completed(void *cls, struct MHD_Connection *mhd, void **co
     if (conn) {
         conn->request = NULL;
         conn->served++;
-        sr_httpd_conn_unwatch(conn);
         sr_httpd_conn_deadline(conn, HTTP_IDLE);
         if (req->server->draining) sr_httpd_conn_drain(conn);
     }
