@@ -28,6 +28,7 @@ local ACME = {
   {name = "eab", type = "table", doc = "{kid = …, hmac_key = secret …}"},
   {name = "ca", type = "string", doc = "PEM file that verifies the directory's TLS"},
   {name = "proxy", type = "string"},
+  {name = "terms_agreed", type = "boolean", doc = "you have read the CA's terms"},
 }
 
 local EAB = {

@@ -28,7 +28,7 @@ esac
 ]]
 
 local ESTATE = [[
-acme = {directory = %q, ca = %q}
+acme = {directory = %q, ca = %q, terms_agreed = true}
 challenge = {webroot = %q}
 allow_internal = {"test"}
 state = %q

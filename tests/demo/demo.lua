@@ -27,7 +27,7 @@ end
 
 local ESTATE = [[
 -- The estate of the demo: who issues, how names are proven, what there is.
-acme = {directory = %q, contact = {"mailto:pki@demo.test"}, ca = %q}
+acme = {directory = %q, ca = %q, terms_agreed = true}
 challenge = {listen = %q}
 allow_internal = {"test"}   -- the demo's names are not public
 state = %q
