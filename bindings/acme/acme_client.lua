@@ -196,7 +196,7 @@ function Client:send(url, payload, options)
       err.message = err.message .. ("; %d nonces in a row were refused"):format(try)
       error(err, 0)
     end
-    if try >= 10 then pause(math.min(0.02 * (try - 9), 0.25)) end
+    if try >= 10 then pause(math.min(0.01 * (try - 9), 0.1)) end
   end
 end
 

@@ -19,7 +19,7 @@ local function steps(state)
 end
 
 test("killed after each step, one certificate is issued, with the same key",
-  {timeout = "120s"}, function(t)
+  {timeout = "120s", leaks = true}, function(t)
     local ca, whole = pebble.start(t), t:tmpdir()
     local first = run(ca, whole, 0)
     t:equal(first.status, 0, first.stderr)
@@ -36,7 +36,8 @@ test("killed after each step, one certificate is issued, with the same key",
     end
   end)
 
-test("until done the same certificate comes back", {timeout = "60s"}, function(t)
+test("until done the same certificate comes back", {timeout = "60s", leaks = true},
+  function(t)
   local ca, state = pebble.start(t), t:tmpdir()
   local one, two = run(ca, state, 0), run(ca, state, 0)
   t:equal(one.status, 0, one.stderr)

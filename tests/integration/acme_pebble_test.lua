@@ -6,6 +6,9 @@ local pebble = require "pebble"
 local task = require "task"
 local x509 = require "x509"
 
+-- Kept-alive connections to a Pebble that is gone stay in the pool of HTTP connections.
+local LONG = {timeout = "90s", leaks = true}
+
 local function account(t, ca, options)
   options = options or {}
   options.directory, options.ca, options.terms_agreed = ca.directory, ca.ca, true
@@ -31,14 +34,14 @@ local function check(t, result, names)
   assert(#result.chain >= 2, "no issuer in the chain")
 end
 
-test("a certificate by the built-in server", {timeout = "60s"}, function(t)
+test("a certificate by the built-in server", LONG, function(t)
   local ca = pebble.start(t)
   local result = issue(t, ca, account(t, ca), {"WWW.Example.test", "example.test."})
   check(t, result, {"example.test", "www.example.test"})
   t:equal(ca:issued(), 1)
 end)
 
-test("a certificate by a webroot", {timeout = "60s"}, function(t)
+test("a certificate by a webroot", LONG, function(t)
   local ca, root = pebble.start(t), t:tmpdir()
   local server = require("http").serve{listen = ca.http01, routes = {
     ["GET /{path...}"] = function(request)
@@ -51,7 +54,7 @@ test("a certificate by a webroot", {timeout = "60s"}, function(t)
   t:equal(fs.list(root .. "/.well-known/acme-challenge"), {})
 end)
 
-test("every account key type and leaf key type", {timeout = "60s"}, function(t)
+test("every account key type and leaf key type", LONG, function(t)
   local ca = pebble.start(t)
   for _, kind in ipairs{"p384", "p521", "rsa2048"} do
     local a = account(t, ca, {key = x509.key{type = kind}})
@@ -61,12 +64,12 @@ test("every account key type and leaf key type", {timeout = "60s"}, function(t)
   end
 end)
 
-test("an address as identifier", {timeout = "60s"}, function(t)
+test("an address as identifier", LONG, function(t)
   local ca = pebble.start(t)
   check(t, issue(t, ca, account(t, ca), {"127.0.0.1"}), {"127.0.0.1"})
 end)
 
-test("twenty renewals in a row with a strict server", {timeout = "90s"}, function(t)
+test("twenty renewals in a row with a strict server", LONG, function(t)
   local ca = pebble.start(t, {strict = true})
   local a = account(t, ca)
   for i = 1, 20 do
@@ -77,12 +80,12 @@ test("twenty renewals in a row with a strict server", {timeout = "90s"}, functio
   end
 end)
 
-test("nine nonces in ten refused", {timeout = "60s"}, function(t)
+test("nine nonces in ten refused", LONG, function(t)
   local ca = pebble.start(t, {nonce_reject = 90})
   check(t, issue(t, ca, account(t, ca), {"a.test"}), {"a.test"})
 end)
 
-test("six at once with default sleeps", {timeout = "60s"}, function(t)
+test("six at once with default sleeps", LONG, function(t)
   local ca = pebble.start(t, {sleep = true, authz_reuse = 0})
   local a, solver = account(t, ca), acme.http01{listen = ca.http01}
   local names = {"a.test", "b.test", "c.test", "d.test", "e.test", "f.test"}
@@ -94,7 +97,7 @@ test("six at once with default sleeps", {timeout = "60s"}, function(t)
   t:equal(solver.server, nil, "the solver still listens")
 end)
 
-test("reused authorizations need no challenge", {timeout = "60s"}, function(t)
+test("reused authorizations need no challenge", LONG, function(t)
   local ca = pebble.start(t, {authz_reuse = 100})
   local a, presented = account(t, ca), 0
   issue(t, ca, a, {"a.test"})
@@ -105,15 +108,13 @@ test("reused authorizations need no challenge", {timeout = "60s"}, function(t)
   t:equal(presented, 0)
 end)
 
-test("a chain of three intermediates that leads to Pebble's root", {timeout = "60s"},
-  function(t)
+test("a chain of three intermediates that leads to Pebble's root", LONG, function(t)
     local ca = pebble.start(t, {chain_length = 3, alternate_roots = 2})
     local a = account(t, ca, {roots = ca:management("/roots/0")})
     t:equal(#issue(t, ca, a, {"a.test"}).chain, 4)
   end)
 
-test("a chain that does not lead to the given roots is refused", {timeout = "60s"},
-  function(t)
+test("a chain that does not lead to the given roots is refused", LONG, function(t)
     local ca = pebble.start(t, {alternate_roots = 1})
     local a = account(t, ca, {roots = ca:management("/roots/1")})
     t:raises(function() issue(t, ca, a, {"a.test"}) end, "protocol", "given roots")
@@ -121,7 +122,7 @@ test("a chain that does not lead to the given roots is refused", {timeout = "60s
 
 local EAB_KEY = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 
-test("an external account is bound", {timeout = "60s"}, function(t)
+test("an external account is bound", LONG, function(t)
   local ca = pebble.start(t, {eab = {["kid-1"] = EAB_KEY}})
   t:raises(function() account(t, ca) end, "auth", "eab")
   t:raises(function()
@@ -131,8 +132,7 @@ test("an external account is bound", {timeout = "60s"}, function(t)
   check(t, issue(t, ca, a, {"a.test"}), {"a.test"})
 end)
 
-test("the account is found again by file, and by key without it", {timeout = "60s"},
-  function(t)
+test("the account is found again by file, and by key without it", LONG, function(t)
     local ca, file = pebble.start(t), t:tmpdir() .. "/account.pem"
     local first = account(t, ca, {key = {file = file}})
     t:equal(fs.stat(file).mode, "0600")
@@ -143,8 +143,7 @@ test("the account is found again by file, and by key without it", {timeout = "60
     t:equal(count, 1)
   end)
 
-test("a CA that forgot the account gets the same key once more", {timeout = "60s"},
-  function(t)
+test("a CA that forgot the account gets the same key once more", LONG, function(t)
     local ca, file, key = pebble.start(t), t:tmpdir() .. "/account.pem",
       x509.key{type = "p256"}
     local gone = ca.directory:gsub("/dir$", "/my-account/gone")
@@ -158,7 +157,7 @@ test("a CA that forgot the account gets the same key once more", {timeout = "60s
     t:equal(account(t, ca, {key = {file = file}}):url(), a:url())
   end)
 
-test("a name the CA cannot reach says so, and cleans up", {timeout = "60s"}, function(t)
+test("a name the CA cannot reach says so, and cleans up", LONG, function(t)
   local ca, root = pebble.start(t), t:tmpdir()
   local a = account(t, ca)
   local err = t:raises(function()
@@ -168,7 +167,7 @@ test("a name the CA cannot reach says so, and cleans up", {timeout = "60s"}, fun
   t:equal(fs.list(root .. "/.well-known/acme-challenge"), {})
 end)
 
-test("a CA whose certificate is not trusted is not asked", {timeout = "60s"}, function(t)
+test("a CA whose certificate is not trusted is not asked", LONG, function(t)
   local ca = pebble.start(t)
   t:raises(function()
     acme.account{directory = ca.directory, key = x509.key{type = "p256"},
@@ -176,7 +175,7 @@ test("a CA whose certificate is not trusted is not asked", {timeout = "60s"}, fu
   end, "tls")
 end)
 
-test("terms have to be agreed to", {timeout = "60s"}, function(t)
+test("terms have to be agreed to", LONG, function(t)
   local ca = pebble.start(t)
   t:raises(function()
     acme.account{directory = ca.directory, ca = ca.ca, key = x509.key{type = "p256"}}
