@@ -29,9 +29,9 @@ static int l_getenv(lua_State *L) {
     return 1;
 }
 
-/* core.ended() → number of the signal that ends the program, or nil. */
+/* core.ended() → number of the signal that ends the program, 0 for os.exit, or nil. */
 static int l_ended(lua_State *L) {
-    if (!sr_signals_ended()) return 0;
+    if (!sr_vm_of(L)->exiting) return 0;
     lua_pushinteger(L, sr_signals_ended());
     return 1;
 }
@@ -81,13 +81,14 @@ static int l_scan(lua_State *L) {
     return 1;
 }
 
-/* core.read(path, max) → the first bytes of a regular file, or nil. */
+/* core.read(path, max, from_end?) → the first, or the last, bytes of a file, or nil. */
 static int l_read(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     lua_Integer max = luaL_checkinteger(L, 2);
     char *text = lua_newuserdatauv(L, (size_t)max, 0);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return 0;
+    if (lua_toboolean(L, 3)) (void)lseek(fd, -(off_t)max, SEEK_END); /* short: from 0 */
     ssize_t len = read(fd, text, (size_t)max);
     close(fd);
     if (len < 0) return 0;

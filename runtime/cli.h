@@ -8,8 +8,8 @@
 int sr_open_cli_core(lua_State *L);
 /* testing.c: "test.core" */
 int sr_open_test_core(lua_State *L);
-/* progress.c: "progress.core" */
-int sr_open_progress_core(lua_State *L);
+/* progress.c: "progress" */
+int sr_open_progress(lua_State *L);
 /* repl.c: "repl.core" */
 int sr_open_repl_core(lua_State *L);
 

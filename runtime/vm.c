@@ -55,9 +55,18 @@ static void preload(lua_State *L, const char *name, lua_CFunction open) {
 }
 
 static const sr_module own_modules[] = {
-    {"task.core", sr_open_task_core}, {"errors", sr_open_errors}, {"args", sr_open_args},
-    {"time", sr_open_time},           {"log", sr_open_log},       {"cli.core", sr_open_cli_core},
-    {"test.core", sr_open_test_core}, {"cage", sr_open_cage},     {0}};
+    {"task.core", sr_open_task_core},
+    {"errors", sr_open_errors},
+    {"args", sr_open_args},
+    {"time", sr_open_time},
+    {"log", sr_open_log},
+    {"progress", sr_open_progress},
+    {"cage", sr_open_cage},
+    {"cli.core", sr_open_cli_core},
+    {"test.core", sr_open_test_core},
+    {"repl.core", sr_open_repl_core},
+    {0},
+};
 
 static int l_open(lua_State *L) {
     sr_vm *vm = lua_touserdata(L, 1);

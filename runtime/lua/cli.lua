@@ -33,7 +33,7 @@ local TAKEN = {"--allow-net", "--allow-read", "--allow-write", "--allow-run", "-
   "--log-level", "--log-json", "--log-text"}
 local OWN = {"-e", "-l", "-i", "-v", "-W", "-E", "-h", "--help", "--version"}
 
-local SIGINT, SIGPIPE = 2, 13
+local SIGINT, SIGTERM = 2, 15
 
 local function complain(text)
   core.complain("secrun: " .. text .. "\n")
@@ -62,7 +62,8 @@ end
 
 --- What a signal ends needs no trace, unless its clean-up failed in another way.
 local function report_signal(signal)
-  if signal ~= SIGPIPE then complain(signal == SIGINT and "interrupted" or "terminated") end
+  if signal == SIGINT then complain "interrupted" end
+  if signal == SIGTERM then complain "terminated" end
 end
 
 --- Print an uncaught error with its trace; the exit status it asks for.
@@ -71,8 +72,6 @@ local function report(err)
   local signal = core.ended()
   if err.kind == "cancelled" and signal then
     report_signal(signal)
-  elseif err.kind == "cancelled" and err.code == "EXIT" then
-    return 0
   elseif STATUS_OF[err.code] and err.kind == "usage" then
     complain(err.message)
   else

@@ -37,7 +37,9 @@ function report.user_frames(trace)
   local lines = {}
   for line in report.trim(trace):gmatch "[^\n]+" do
     local frame = line:find "^%s"
-    if not frame or not (line:find "^%s*%[C%]:" or line:find(OURS)) then
+    local dull = line:find "^%s*%[C%]:" or line:find(OURS) or
+      line:find "^%s*stdin:%d+: in main chunk"
+    if not frame or not dull then
       lines[#lines + 1] = line
     end
   end
