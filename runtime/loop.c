@@ -125,7 +125,9 @@ static bool busy(const sr_loop *loop) {
 /* True when nothing but a timer can make anything happen. */
 static bool settled(sr_loop *loop) {
     for (int quiet = 0; quiet < QUIET_ROUNDS; quiet++) {
-        if (events_pending(loop)) quiet = -1;
+        /* A loop without active handles does not poll, so it cannot consume events either:
+         * those of a stream at its end stay in epoll until the next poll. */
+        if (events_pending(loop) && uv_loop_alive(&loop->uv)) quiet = -1;
         round_of_uv(loop, UV_RUN_NOWAIT);
         if (busy(loop)) return false;
     }
