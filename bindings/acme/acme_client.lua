@@ -23,6 +23,9 @@ local CHAIN_BYTES = 256 * 1024
 local BAD_NONCE = "urn:ietf:params:acme:error:badNonce"
 local NO_ACCOUNT = "urn:ietf:params:acme:error:accountDoesNotExist"
 
+-- How a connection that broke in the middle of an answer is told.
+local LOST = {CURLE_PARTIAL_FILE = true, CURLE_GOT_NOTHING = true, CURLE_HTTP2 = true,
+  CURLE_HTTP2_STREAM = true, CURLE_RECV_ERROR = true, CURLE_SEND_ERROR = true}
 -- Statuses that say so whatever was asked: come again later.
 local BUSY = {[429] = true, [503] = true}
 
@@ -138,9 +141,10 @@ end
 ---@param err table
 ---@return boolean
 function client.is_transient(err)
-  local lost = err.kind == "connect" or err.kind == "timeout" or err.kind == "dns"
-  if lost then return true end
-  return (err.kind == "http" or err.kind == "rate_limited") and err.retryable == true
+  local kind = err.kind
+  if kind == "connect" or kind == "timeout" or kind == "dns" then return true end
+  if LOST[err.code] then return true end
+  return (kind == "http" or kind == "rate_limited") and err.retryable == true
 end
 
 --- Call fn again after an error that may pass; the CA's Retry-After counts, to a minute.
