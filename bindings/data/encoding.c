@@ -151,10 +151,10 @@ static int decode(sr_buf *out, const alphabet *a, const char *text, size_t len,
 
 #define CODEC(id)                                                                        \
     int sr_##id##_encode(sr_buf *out, const void *data, size_t len, sr_err *err) {       \
-        return encode(out, &id, data, len, err);                                         \
+        return encode(out, &(id), data, len, err);                                       \
     }                                                                                    \
     int sr_##id##_decode(sr_buf *out, const char *text, size_t len, sr_err *err) {       \
-        return decode(out, &id, text, len, err);                                         \
+        return decode(out, &(id), text, len, err);                                       \
     }
 
 CODEC(base64)
@@ -209,7 +209,8 @@ static int percent_decode(sr_buf *out, const char *text, size_t len, bool plus,
     if (!p) return -1;
     for (size_t i = 0; i < len; i++) {
         if (text[i] != '%') {
-            p[n++] = plus && text[i] == '+' ? ' ' : text[i];
+            p[n++] = text[i];
+            if (plus && text[i] == '+') p[n - 1] = ' ';
             continue;
         }
         int high = i + 2 < len ? hex_digit(text[i + 1]) : -1;
@@ -220,7 +221,7 @@ static int percent_decode(sr_buf *out, const char *text, size_t len, bool plus,
                 "the '%%' at character %zu of the percent-encoded text has no two "
                 "hex digits behind it: a literal '%%' is written %%25",
                 i + 1);
-        p[n++] = (char)(high << 4 | low);
+        p[n++] = (char)(unsigned char)(high << 4 | low);
         i += 2;
     }
     used(out, n);

@@ -185,9 +185,8 @@ int sr_json_put_number(sr_buf *out, double value, sr_err *err) {
         *point = '.';
     }
     /* Without a point it would read as an integer that is too large to be exact. */
-    bool whole = !strpbrk(text, ".e");
-    if (whole && fabs(value) > (double)SR_JSON_EXACT) strcat(text, ".0");
-    return sr_buf_puts(out, text) ? no_memory(err) : 0;
+    bool bare = !strpbrk(text, ".e") && fabs(value) > (double)SR_JSON_EXACT;
+    return sr_buf_printf(out, "%s%s", text, bare ? ".0" : "") ? no_memory(err) : 0;
 }
 
 int sr_json_put_int(sr_buf *out, int64_t value, sr_err *err) {

@@ -346,21 +346,32 @@ static int by_text(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
+/* The text that stands twice among the keys, which get sorted; NULL if none does. */
+static const char *twin(const char **keys, size_t n) {
+    qsort(keys, n, sizeof *keys, by_text);
+    for (size_t i = 1; i < n; i++)
+        if (strcmp(keys[i - 1], keys[i]) == 0) return keys[i];
+    return NULL;
+}
+
 /* The key that stands twice in the object, NULL if none; *ret_ok false without memory. */
 static const char *duplicate(const cJSON *object, bool *ret_ok) {
     const cJSON *item;
-    const char *few[16], **keys = few, *twice = NULL;
+    const char *few[16], **many = NULL, *twice;
     size_t n = 0, i = 0;
-    cJSON_ArrayForEach(item, object) n++;
-    if (n > 16 && !(keys = malloc(n * sizeof *keys))) {
+    cJSON_ArrayForEach(item, object) {
+        n++;
+    }
+    if (n > 16 && !(many = malloc(n * sizeof *many))) {
         *ret_ok = false;
         return NULL;
     }
-    cJSON_ArrayForEach(item, object) keys[i++] = item->string;
-    qsort(keys, n, sizeof *keys, by_text);
-    for (i = 1; i < n && !twice; i++)
-        if (strcmp(keys[i - 1], keys[i]) == 0) twice = keys[i];
-    if (keys != few) free(keys);
+    cJSON_ArrayForEach(item, object) {
+        const char **keys = many ? many : few;
+        keys[i++] = item->string;
+    }
+    twice = twin(many ? many : few, n);
+    free(many);
     return twice;
 }
 

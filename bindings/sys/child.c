@@ -32,8 +32,11 @@ static const char children_key;
 
 static void all_gone(void *arg) {
     children *all = arg;
-    while (all->first)
-        sr_child_destroy(all->first);
+    sr_child *next;
+    for (sr_child *c = all->first; c; c = next) {
+        next = c->next;
+        sr_child_destroy(c);
+    }
     free(all);
 }
 
@@ -168,7 +171,7 @@ void sr_child_stop(sr_child *child) {
 }
 
 static void reap(sr_child *c) {
-    int status;
+    int status = 0;
     signal_group(c, SIGKILL);
     for (int ms = 0; ms < REAP_MS; ms++) {
         pid_t pid = waitpid(c->process.pid, &status, WNOHANG);
@@ -177,18 +180,23 @@ static void reap(sr_child *c) {
     }
 }
 
-void sr_child_destroy(sr_child *child) {
-    sr_child_ref(child);
-    if (!child->exited) {
-        reap(child);
-        child->exited = true;
-        child->signal = SIGKILL;
-        child->ended = sr_cpu();
-        close_handle((uv_handle_t *)&child->process);
+static void end_now(sr_child *c) {
+    delist(c);
+    if (!c->exited) {
+        reap(c);
+        c->exited = true;
+        c->signal = SIGKILL;
+        c->ended = sr_cpu();
+        close_handle((uv_handle_t *)&c->process);
     }
-    close_stream(&child->out);
-    close_stream(&child->err);
-    settle(child);
+    close_stream(&c->out);
+    close_stream(&c->err);
+    settle(c);
+}
+
+void sr_child_destroy(sr_child *child) {
+    sr_child_ref(child); /* its waiters let go of it */
+    end_now(child);
     sr_child_unref(child);
 }
 
@@ -234,9 +242,9 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
 
 bool sr_child_line(sr_child *child, const char **ret_text, size_t *ret_len) {
     sr_child_stream *s = &child->out;
-    const char *text = s->kept.data + s->taken, *end;
     size_t left = s->kept.len - s->taken;
     if (!s->kept.data || !left) return false;
+    const char *text = s->kept.data + s->taken, *end;
     end = memchr(text, '\n', left);
     if (!end && s->open) return false;
     *ret_text = text;
@@ -364,7 +372,7 @@ static void close_rest_on_exec(void) {
     if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) == 0) return;
     DIR *dir = opendir("/proc/self/fd"); /* kernels before 5.11 */
     while (dir && (entry = readdir(dir))) {
-        int fd = atoi(entry->d_name);
+        int fd = (int)strtol(entry->d_name, NULL, 10);
         if (fd > 2) (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
     }
     if (dir) closedir(dir);
@@ -455,7 +463,7 @@ int sr_child_start(sr_vm *vm, sr_loop *loop, const sr_child_opts *opts,
     enlist(c, all);
     if (connect_pipes(c, opts, &p, err)) {
         pipes_close(&p, true);
-        sr_child_destroy(c);
+        end_now(c);
         sr_child_unref(c);
         return -1;
     }

@@ -28,7 +28,7 @@ typedef struct sr_child_opts {
     char **argv;       /* ends with NULL; argv[0] is looked up on the PATH */
     char **env;        /* the whole environment, "NAME=value", ends with NULL */
     const char *cwd;   /* NULL: ours */
-    const char *user;  /* NULL: ours; needs root; groups become the user's own */
+    const char *user;  /* NULL: ours; needs root; its primary group and no other */
     const char *input; /* for stdin; NULL: /dev/null */
     size_t input_len;
     size_t max_output; /* bytes kept of each stream */

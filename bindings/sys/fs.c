@@ -15,8 +15,6 @@
 
 #include "open.h"
 
-#define LOCK_TYPE "fs.lock"
-
 typedef struct fs_job fs_job;
 
 typedef struct verb {
@@ -538,22 +536,13 @@ static int l_check_owner(lua_State *L) {
 
 /* ---------------------------------------------------------------- locks */
 
-typedef struct lock {
-    int fd; /* -1 once released */
-} lock;
-
 static int run_trylock(fs_job *j, sr_err *err) {
     return sr_fs_trylock(j->path, &j->fd, err);
 }
 
-/* The descriptor moves into the object that was boxed before; here it is filled. */
+/* Makes the object first, so that nothing raises between it and the descriptor. */
 static int push_lock(lua_State *L, const fs_job *j) {
-    lock *k = lua_newuserdatauv(L, sizeof *k, 1);
-    k->fd = -1;
-    luaL_setmetatable(L, LOCK_TYPE);
-    lua_pushstring(L, j->path);
-    lua_setiuservalue(L, -2, 1);
-    k->fd = j->fd;
+    *sr_fs_push_lock(L, j->path) = j->fd;
     ((fs_job *)j)->fd = -1;
     return 1;
 }
@@ -565,28 +554,6 @@ static int l_trylock(lua_State *L) {
     const char *path = allowed_path(L, 1, "fs.lock", SR_PERM_WRITE);
     return job_go(L, job_new(L, &trylock_verb, path, NULL));
 }
-
-/* lock:close() releases; again is harmless. Closing the descriptor does not block. */
-static int l_lock_close(lua_State *L) {
-    lock *k = sr_check_object(L, 1, LOCK_TYPE);
-    if (k->fd >= 0) close(k->fd);
-    k->fd = -1;
-    return 0;
-}
-
-static int l_lock_tostring(lua_State *L) {
-    const lock *k = sr_check_object(L, 1, LOCK_TYPE);
-    lua_getiuservalue(L, 1, 1);
-    lua_pushfstring(L, "fs.lock (%s%s)", lua_tostring(L, -1),
-                    k->fd < 0 ? ", released" : "");
-    return 1;
-}
-
-static const luaL_Reg lock_methods[] = {{"close", l_lock_close}, {NULL, NULL}};
-static const luaL_Reg lock_meta[] = {{"__close", l_lock_close},
-                                     {"__gc", l_lock_close},
-                                     {"__tostring", l_lock_tostring},
-                                     {NULL, NULL}};
 
 /* ---------------------------------------------------------------- module */
 
@@ -612,11 +579,7 @@ static const luaL_Reg functions[] = {{"read", l_read},
                                      {NULL, NULL}};
 
 int luaopen_fs_core(lua_State *L) {
-    luaL_newmetatable(L, LOCK_TYPE);
-    luaL_setfuncs(L, lock_meta, 0);
-    luaL_newlib(L, lock_methods);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    sr_fs_open_lock(L);
     luaL_newlib(L, functions);
     return 1;
 }

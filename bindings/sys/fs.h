@@ -20,8 +20,10 @@
 #define SR_FS_READ_MAX (16 << 20)
 #define SR_FS_DEPTH 128 /* levels of folders remove_tree descends */
 
-/* Fill *err from errno for "cannot <doing> <path>". */
-int sr_fs_fail(sr_err *err, int errnum, const char *doing, const char *path);
+/* Fill *err from errno for "cannot <doing> <path>" and give -1. */
+#define sr_fs_fail(err, errnum, doing, path)                                             \
+    (sr_fs_set_err((err), (errnum), (doing), (path)), sr_failure())
+void sr_fs_set_err(sr_err *err, int errnum, const char *doing, const char *path);
 
 /* ---------------------------------------------------------------- content */
 
@@ -108,6 +110,10 @@ int sr_fs_temp_name(char *buf, size_t size, sr_err *err);
 int sr_fs_sync(int fd);
 
 /* ---------------------------------------------------------------- Lua */
+
+/* Push a lock object without a lock; the caller stores the descriptor it shall own. */
+int *sr_fs_push_lock(lua_State *L, const char *path);
+void sr_fs_open_lock(lua_State *L);
 
 /* The path at idx: a string, not empty, without NUL. Raises usage naming `function`. */
 const char *sr_fs_check_path(lua_State *L, int idx, const char *function);

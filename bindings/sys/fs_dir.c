@@ -177,7 +177,7 @@ static int by_name(const struct dirent **a, const struct dirent **b) {
 }
 
 int sr_fs_list(const char *path, sr_buf *out, size_t *ret_count, sr_err *err) {
-    struct dirent **entries;
+    struct dirent **entries = NULL;
     int n = scandir(path, &entries, no_dots, by_name), rc = 0;
     if (n < 0) return sr_fs_fail(err, errno, "list", path);
     for (int i = 0; i < n; i++) {

@@ -72,7 +72,7 @@ static int open_to_read(const char *path, size_t max, int *ret_fd, sr_err *err) 
 int sr_fs_read(const char *path, size_t max, const volatile bool *stop, sr_buf *out,
                sr_err *err) {
     size_t start = out->len, n = 0;
-    int fd, rc;
+    int fd = -1, rc = 0;
     if (open_to_read(path, max, &fd, err)) return -1;
     do
         rc = read_more(fd, path, stop, out, &n, err);

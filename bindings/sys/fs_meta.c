@@ -1,4 +1,4 @@
-/* fs_meta.c – what the system says about files: errors in words, metadata, owners, locks.
+/* fs_meta.c – what the system says about files: errors in words, metadata, owners.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "sys/fs.h"
@@ -39,15 +38,17 @@ static const struct {
     {EBUSY, SR_IO, "it is in use, perhaps a mount point"},
 };
 
-int sr_fs_fail(sr_err *err, int errnum, const char *doing, const char *path) {
+void sr_fs_set_err(sr_err *err, int errnum, const char *doing, const char *path) {
     int code = uv_translate_sys_error(errnum);
     char text[128];
     uv_strerror_r(code, text, sizeof text);
     for (size_t i = 0; i < sizeof mends / sizeof *mends; i++)
-        if (mends[i].errnum == errnum)
-            return sr_fail(err, mends[i].kind, uv_err_name(code), "cannot %s %s: %s: %s",
-                           doing, path, text, mends[i].mend);
-    return sr_fail_errno(err, errnum, "cannot %s %s", doing, path);
+        if (mends[i].errnum == errnum) {
+            sr_set_err(err, mends[i].kind, uv_err_name(code), "cannot %s %s: %s: %s",
+                       doing, path, text, mends[i].mend);
+            return;
+        }
+    sr_set_errno(err, errnum, "cannot %s %s", doing, path);
 }
 
 /* ---------------------------------------------------------------- metadata */
@@ -176,56 +177,4 @@ int sr_fs_check_owner(const char *path, sr_err *err) {
     if (n < 0 || (size_t)n >= sizeof named)
         return sr_fs_fail(err, ENAMETOOLONG, "look at", path);
     return check_chain(named, err) || check_chain(real, err) ? -1 : 0;
-}
-
-/* ---------------------------------------------------------------- locks */
-
-static int held(int fd, const char *path, sr_err *err) {
-    char text[32] = "";
-    ssize_t n = pread(fd, text, sizeof text - 1, 0);
-    long pid = n > 0 ? strtol(text, NULL, 10) : 0;
-    if (pid > 0)
-        (void)sr_fail(err, SR_CONFLICT, "EWOULDBLOCK",
-                      "%s is locked by process %ld: wait for it or end it", path, pid);
-    else
-        (void)sr_fail(err, SR_CONFLICT, "EWOULDBLOCK",
-                      "%s is locked by another process: wait for it or end it", path);
-    err->retryable = true;
-    return -1;
-}
-
-static bool same_file(int fd, const char *path) {
-    struct stat open_file, named;
-    return fstat(fd, &open_file) == 0 && stat(path, &named) == 0 &&
-           open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino;
-}
-
-static void note_holder(int fd) {
-    char text[32];
-    int n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-    /* Only for the other's message; a full disk must not cost the lock. */
-    if (ftruncate(fd, 0) != 0 || pwrite(fd, text, (size_t)n, 0) != n) errno = 0;
-}
-
-int sr_fs_trylock(const char *path, int *ret_fd, sr_err *err) {
-    /* Again when somebody removed the file between open and lock. */
-    for (int round = 0; round < 8; round++) {
-        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600);
-        if (fd < 0) return sr_fs_fail(err, errno, "lock", path);
-        if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-            int saved = errno;
-            int rc = saved == EWOULDBLOCK ? held(fd, path, err)
-                                          : sr_fs_fail(err, saved, "lock", path);
-            close(fd);
-            return rc;
-        }
-        if (same_file(fd, path)) {
-            note_holder(fd);
-            *ret_fd = fd;
-            return 0;
-        }
-        close(fd);
-    }
-    return sr_fail(err, SR_CONFLICT, NULL, "cannot lock %s: it is removed all the time",
-                   path);
 }
