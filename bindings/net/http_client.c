@@ -101,10 +101,23 @@ static void detach(sr_http_exchange *x) {
     x->done = true;
 }
 
+/* A handle whose transfer went well is kept by its pool, without any pointer to us. */
+static void keep_easy(sr_http_exchange *x, sr_http_pool *pool) {
+    CURL *easy = x->transfer.easy;
+    if (!pool || x->result.err.kind != SR_NONE || !sr_http_is_plain(x)) return;
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, NULL);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, NULL);
+    x->transfer.easy = NULL;
+    sr_http_pool_keep(pool, easy);
+}
+
 /* The end, good or bad: tell the caller. */
 static void finish(sr_http_exchange *x) {
+    sr_http_pool *pool = x->transfer.pool;
     note_peer(x);
     detach(x);
+    keep_easy(x, pool);
     x->events.done(x->arg, x);
 }
 

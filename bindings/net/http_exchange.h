@@ -6,6 +6,8 @@
 #include "net/http_client.h"
 #include "net/http_pool.h"
 
+enum { SR_HTTP_FEW = 8 };
+
 struct sr_http_exchange {
     sr_http_transfer transfer; /* first: the pool gives it back */
     sr_loop *loop;
@@ -13,7 +15,8 @@ struct sr_http_exchange {
     sr_http_events events;
     void *arg;
     sr_http_result result;
-    struct curl_slist *lines; /* one array, chained; points into req->headers */
+    struct curl_slist few[SR_HTTP_FEW]; /* header lines, chained; point into req */
+    struct curl_slist *lines;           /* the same when they are more */
     sr_timer total, connect;
     sr_err stop; /* why a callback stopped libcurl */
     char text[CURL_ERROR_SIZE];
@@ -31,6 +34,8 @@ void sr_http_set_paused(sr_http_exchange *x, bool paused);
 
 /* http_hop.c: start the transfer of the request as it stands. */
 int sr_http_start_hop(sr_http_exchange *x, sr_err *err);
+/* Whether the easy handle may make another transfer after this one. */
+bool sr_http_is_plain(const sr_http_exchange *x);
 /* Whether the response at hand leads on, so that its body is only read to keep the
  * connection. */
 bool sr_http_will_follow(const sr_http_exchange *x);

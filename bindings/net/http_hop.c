@@ -109,26 +109,26 @@ static void set_method(sr_http_exchange *x, CURL *easy) {
 /* ---------------------------------------------------------------- a hop */
 
 static char no_expect[] = "Expect:", no_type[] = "Content-Type:";
-static char agent[] = "User-Agent: secrun/" SR_VERSION;
 
 /* Chain our lines into the list that libcurl reads, without copying them. */
 static int set_lines(sr_http_exchange *x) {
     const sr_http_request *req = x->req;
     size_t count = req->header_count, n = 0;
-    struct curl_slist *nodes = calloc(count + 3, sizeof *nodes);
-    if (!nodes) return -1;
+    struct curl_slist *nodes = x->few;
+    if (count + 2 > SR_HTTP_FEW) {
+        free(x->lines);
+        nodes = x->lines = calloc(count + 2, sizeof *nodes);
+        if (!nodes) return -1;
+    }
     for (size_t i = 0; i < count; i++)
         nodes[n++].data = req->headers[i].line;
     if (req->body != SR_HTTP_NO_BODY) {
         nodes[n++].data = no_expect;
         if (!sr_http_request_has(req, "content-type")) nodes[n++].data = no_type;
     }
-    if (!sr_http_request_has(req, "user-agent")) nodes[n++].data = agent;
-    for (size_t i = 0; i + 1 < n; i++)
-        nodes[i].next = &nodes[i + 1];
-    free(x->lines);
-    x->lines = nodes;
-    if (n) curl_easy_setopt(x->transfer.easy, CURLOPT_HTTPHEADER, nodes);
+    for (size_t i = 0; i < n; i++)
+        nodes[i].next = i + 1 < n ? &nodes[i + 1] : NULL;
+    curl_easy_setopt(x->transfer.easy, CURLOPT_HTTPHEADER, n ? nodes : NULL);
     return 0;
 }
 
@@ -140,7 +140,7 @@ static void set_version(const sr_http_exchange *x, CURL *easy) {
     else if (req->version == 20)
         version = CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, version);
-    if (version != CURL_HTTP_VERSION_1_1) curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
+    curl_easy_setopt(easy, CURLOPT_PIPEWAIT, version != CURL_HTTP_VERSION_1_1 ? 1L : 0L);
 }
 
 /* The proxy that the environment names for this URL; what libcurl would read. */
@@ -169,23 +169,34 @@ static void set_proxy(sr_http_exchange *x, CURL *easy) {
         curl_easy_setopt(easy, CURLOPT_NOPROXY, req->no_proxy);
 }
 
-static int configure(sr_http_exchange *x) {
+/* Undo what an earlier transfer of this handle set; see sr_http_is_plain(). */
+static void set_back(CURL *easy) {
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, NULL);
+    curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L); /* also: no upload, with body */
+    curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, NULL);
+    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L);
+}
+
+/* Requests that set nothing beyond what set_back() and the next request set again. */
+bool sr_http_is_plain(const sr_http_exchange *x) {
+    const sr_http_request *req = x->req;
+    return !req->raw && !req->proxy && !req->no_proxy && !req->public_only &&
+           (req->body == SR_HTTP_NO_BODY || req->body == SR_HTTP_BYTES) &&
+           !sr_http_request_has(req, "accept-encoding");
+}
+
+static int configure(sr_http_exchange *x, bool used) {
     CURL *easy = x->transfer.easy;
     const sr_http_request *req = x->req;
+    if (used) set_back(easy);
     set_method(x, easy);
     if (set_lines(x) < 0) return -1;
     sr_http_set_callbacks(x, easy);
     set_version(x, easy);
     set_proxy(x, easy);
     curl_easy_setopt(easy, CURLOPT_URL, req->url.text);
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
-    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, 86400000L); /* ours counts */
-    curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-    if (!req->raw && !sr_http_request_has(req, "accept-encoding"))
-        curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
+    if (req->raw || sr_http_request_has(req, "accept-encoding"))
+        curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, NULL);
     return 0;
 }
 
@@ -229,11 +240,10 @@ int sr_http_start_hop(sr_http_exchange *x, sr_err *err) {
     sr_http_request *req = x->req;
     if (req->vm && sr_allowed(req->vm, SR_PERM_NET, req->url.peer, err) < 0) return -1;
     if (check_literal(x, err) < 0 || find_pool(x, &pool, err) < 0) return -1;
-    if (!x->transfer.easy)
-        x->transfer.easy = curl_easy_init();
-    else
-        curl_easy_reset(x->transfer.easy);
-    if (!x->transfer.easy || configure(x) < 0)
+    bool used;
+    if (x->transfer.easy) curl_easy_cleanup(x->transfer.easy); /* of the hop before */
+    x->transfer.easy = sr_http_pool_easy(pool, &used);
+    if (!x->transfer.easy || configure(x, used) < 0)
         return sr_fail(err, SR_LIMIT, "ENOMEM", "no memory for a request");
     x->taken = x->sent_at = 0;
     x->head_bytes = 0;

@@ -22,7 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { IDLE_POOLS = 16, HOLD_BELOW_MS = 10000 };
+enum { IDLE_POOLS = 16, KEPT_HANDLES = 16, HOLD_BELOW_MS = 10000 };
 
 struct engine {
     sr_loop *loop;
@@ -41,6 +41,8 @@ struct sr_http_pool {
     bool held;  /* the virtual clock is, for our timer */
     int inside; /* depth of calls that may end in done functions */
     sr_http_transfer *first;
+    CURL *kept[KEPT_HANDLES]; /* easy handles that are set up */
+    int kept_count;
     sr_http_pool *next;
 };
 
@@ -242,6 +244,8 @@ static void pool_closed(uv_handle_t *handle) {
 
 /* Close every connection; frees the pool once libuv let go of its timer. */
 static void close_pool(sr_http_pool *pool) {
+    while (pool->kept_count)
+        curl_easy_cleanup(pool->kept[--pool->kept_count]);
     curl_multi_cleanup(pool->multi);
     hold_clock(pool, false);
     sr_http_ca_unref(pool->key.ca);
@@ -412,11 +416,42 @@ static void set_pool_options(sr_http_pool *pool, CURL *easy) {
     curl_easy_setopt(easy, CURLOPT_PROXY_CAPATH, NULL);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, pool->key.verify ? 1L : 0L);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, pool->key.verify ? 2L : 0L);
+    curl_easy_setopt(easy, CURLOPT_PROXY_SSL_VERIFYPEER, pool->key.verify ? 1L : 0L);
+    curl_easy_setopt(easy, CURLOPT_PROXY_SSL_VERIFYHOST, pool->key.verify ? 2L : 0L);
     if (pool->resolve_list) curl_easy_setopt(easy, CURLOPT_RESOLVE, pool->resolve_list);
 }
 
+/* What is the same for every request. */
+static void set_common_options(CURL *easy) {
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, 86400000L); /* ours counts */
+    curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    curl_easy_setopt(easy, CURLOPT_PROXY_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+    curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
+    curl_easy_setopt(easy, CURLOPT_USERAGENT, "secrun/" SR_VERSION);
+}
+
+CURL *sr_http_pool_easy(sr_http_pool *pool, bool *ret_used) {
+    *ret_used = pool->kept_count > 0;
+    if (*ret_used) return pool->kept[--pool->kept_count];
+    CURL *easy = curl_easy_init();
+    if (!easy) return NULL;
+    set_common_options(easy);
+    set_pool_options(pool, easy);
+    return easy;
+}
+
+void sr_http_pool_keep(sr_http_pool *pool, CURL *easy) {
+    if (pool->kept_count < KEPT_HANDLES)
+        pool->kept[pool->kept_count++] = easy;
+    else
+        curl_easy_cleanup(easy);
+}
+
 int sr_http_pool_add(sr_http_pool *pool, sr_http_transfer *transfer, sr_err *err) {
-    set_pool_options(pool, transfer->easy);
     curl_easy_setopt(transfer->easy, CURLOPT_PRIVATE, (char *)transfer);
     if (curl_multi_add_handle(pool->multi, transfer->easy) != CURLM_OK)
         return sr_fail(err, SR_INTERNAL, "CURLE_FAILED_INIT",

@@ -45,7 +45,13 @@ int sr_http_global_init(sr_err *err);
  * closed, the oldest first. */
 int sr_http_pool_get(sr_loop *loop, const sr_http_pool_key *key, sr_http_pool **ret_pool,
                      sr_err *err);
-/* Set what belongs to the pool (TLS, sockets, resolve) on transfer->easy and start it. */
+/* An easy handle with what belongs to the pool (TLS, sockets, resolve) and to every
+ * request (protocols, user agent, compression) set; NULL without memory. *ret_used: it
+ * made transfers before, so whatever differs from one to the next is still set. */
+CURL *sr_http_pool_easy(sr_http_pool *pool, bool *ret_used);
+/* Keep a handle for the next sr_http_pool_easy(), or free it. Not in a transfer. */
+void sr_http_pool_keep(sr_http_pool *pool, CURL *easy);
+/* Start transfer->easy, which came from sr_http_pool_easy() of this pool. */
 int sr_http_pool_add(sr_http_pool *pool, sr_http_transfer *transfer, sr_err *err);
 /* Take it out, finished or not. Not from inside libcurl. Allowed when not added. */
 void sr_http_pool_remove(sr_http_transfer *transfer);

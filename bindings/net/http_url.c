@@ -164,9 +164,96 @@ out:
     return rc;
 }
 
+/* ---------------------------------------------------------------- the usual form
+ *
+ * Most URLs are in their normal form already: lower-case scheme, a name of lower-case
+ * letters, perhaps a port, and characters that no parser reads in two ways. These are
+ * taken apart here; whatever has anything else goes to libcurl's parser. A unit test
+ * holds both against each other. */
+
+/* The end of the run of characters of this set. */
+static const char *run_of(const char *at, const char *end, const char *set) {
+    while (at < end && *at && strchr(set, *at))
+        at++;
+    return at;
+}
+
+#define LETTERS "abcdefghijklmnopqrstuvwxyz"
+#define DIGITS "0123456789"
+
+/* A host name whose last label begins with a letter, so that it is no number. */
+static bool is_plain_name(const char *host, size_t len) {
+    const char *dot = memrchr(host, '.', len);
+    char first = dot ? dot[1] : host[0];
+    return len > 0 && len < 254 && first >= 'a' && first <= 'z' &&
+           !memmem(host, len, "..", 2);
+}
+
+/* 127.0.0.1 and the like: four decimal numbers that nobody reads as octal. */
+static bool is_plain_address(const char *host, size_t len) {
+    unsigned char parts[4];
+    char text[16], again[16];
+    if (len >= sizeof text) return false;
+    memcpy(text, host, len);
+    text[len] = '\0';
+    if (inet_pton(AF_INET, text, parts) != 1) return false;
+    snprintf(again, sizeof again, "%d.%d.%d.%d", parts[0], parts[1], parts[2], parts[3]);
+    return strcmp(text, again) == 0;
+}
+
+/* Read ":port" if there is one; -1 when it is not in its normal form. */
+static int plain_port(const char **at, const char *end, bool https) {
+    int usual = https ? 443 : 80, port = 0;
+    if (*at == end || **at != ':') return usual;
+    const char *from = ++*at;
+    *at = run_of(from, end, DIGITS);
+    if (*at == from || *at - from > 5 || *from == '0') return -1;
+    for (const char *p = from; p < *at; p++)
+        port = port * 10 + (*p - '0');
+    return port > 65535 || port == usual ? -1 : port;
+}
+
+static bool is_plain_path(const char *at, const char *end) {
+    if (at == end || *at != '/' || memmem(at, (size_t)(end - at), "/.", 2)) return false;
+    at = run_of(at, end, LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZ" DIGITS "/-._~");
+    if (at + 1 < end && *at == '?')
+        at = run_of(at + 1, end, LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZ" DIGITS "/-._~=&");
+    return at == end;
+}
+
+/* 1: done; 0: not in this form; -1: no memory. */
+static int parse_plain(const char *text, size_t len, sr_http_url *ret_url) {
+    const char *end = text + len;
+    bool https = len > 8 && memcmp(text, "https://", 8) == 0;
+    if (!https && (len <= 7 || memcmp(text, "http://", 7) != 0)) return 0;
+    const char *host = text + (https ? 8 : 7);
+    const char *at = run_of(host, end, LETTERS DIGITS "-.");
+    size_t host_len = (size_t)(at - host);
+    int port = plain_port(&at, end, https);
+    if (port < 0 || len > 8192 || !is_plain_path(at, end) ||
+        !(is_plain_name(host, host_len) || is_plain_address(host, host_len)))
+        return 0;
+    const char *query = memchr(at, '?', (size_t)(end - at));
+    size_t path = query ? (size_t)(query - at) : (size_t)(end - at);
+    sr_http_url url = {.port = port, .https = https};
+    sr_buf peer = {0};
+    sr_buf_printf(&peer, "%.*s:%d", (int)host_len, host, port);
+    url.peer = peer.data;
+    url.text = strndup(text, len);
+    url.host = strndup(host, host_len);
+    url.shown = strndup(text, (size_t)(at - text) + (path < 200 ? path : 200));
+    if (url.peer && url.text && url.host && url.shown) {
+        *ret_url = url;
+        return 1;
+    }
+    sr_http_url_free(&url);
+    return -1;
+}
+
 int sr_http_url_parse(const char *text, size_t len, sr_http_url *ret_url, sr_err *err) {
-    const char *why;
-    if (parse(NULL, text, len, ret_url, &why) == 0) return 0;
+    const char *why = "there is no memory";
+    int plain = parse_plain(text, len, ret_url);
+    if (plain > 0 || (plain == 0 && parse(NULL, text, len, ret_url, &why) == 0)) return 0;
     return sr_fail(err, SR_USAGE, "BAD_URL", "this URL cannot be used: %s", why);
 }
 

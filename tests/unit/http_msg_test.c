@@ -266,6 +266,49 @@ TEST(http_url_joins_relative_targets) {
     sr_http_url_free(&base);
 }
 
+/* A fragment sends the same URL through libcurl's parser and is dropped there. */
+TEST(http_url_of_the_usual_form_reads_as_libcurl_reads_it) {
+    static const char *const urls[] = {"http://example.com/",
+                                       "https://example.com:8443/a/b?c=d&e=f/g",
+                                       "http://127.0.0.1:14000/dir",
+                                       "https://a-b.c0.example/~x/y_z.html?",
+                                       "http://localhost:1/",
+                                       "http://10.0.0.01/",
+                                       "http://1.2.3/",
+                                       "http://example.com:80/",
+                                       "http://example.com:080/",
+                                       "http://example.com/a/../b",
+                                       "http://example.com/a/./b",
+                                       "http://example.com/.x",
+                                       "http://a..b.example/",
+                                       "http://example.com./",
+                                       "http://0x7f.1/",
+                                       "http://256.1.1.1/",
+                                       "https://example.com:443/x",
+                                       "http://-a.example/",
+                                       "http://a.example/x//y?z",
+                                       "http://1.example/",
+                                       "http://example.com",
+                                       "http://example.com?x"};
+    for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
+        char slow[100];
+        sr_http_url a = {0}, b = {0};
+        sr_err err = {0};
+        snprintf(slow, sizeof slow, "%s#f", urls[i]);
+        int rc = sr_http_url_parse(TEXT(urls[i]), &a, &err);
+        CHECK_INT(sr_http_url_parse(TEXT(slow), &b, &err), rc);
+        if (rc == 0) {
+            CHECK_STR(a.text, b.text);
+            CHECK_STR(a.shown, b.shown);
+            CHECK_STR(a.host, b.host);
+            CHECK_STR(a.peer, b.peer);
+            CHECK(a.https == b.https && a.port == b.port && !a.user && !b.user);
+        }
+        sr_http_url_free(&a);
+        sr_http_url_free(&b);
+    }
+}
+
 static bool is_private(const char *text) {
     struct sockaddr_in in = {.sin_family = AF_INET};
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
