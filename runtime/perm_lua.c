@@ -15,6 +15,10 @@ int sr_allowed(sr_vm *vm, sr_perm what, const char *target, sr_err *err) {
     return sr_perms_check(sr_vm_perms(vm), what, target, err);
 }
 
+int sr_allowed_peer(sr_vm *vm, const char *target, const char *address, sr_err *err) {
+    return sr_perms_check_peer(sr_vm_perms(vm), target, address, err);
+}
+
 void sr_allow(lua_State *L, sr_perm what, const char *target) {
     sr_err err = {0};
     if (sr_allowed(sr_vm_of(L), what, target, &err)) sr_throw(L, &err);

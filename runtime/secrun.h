@@ -265,6 +265,9 @@ typedef enum sr_perm {
 void sr_allow(lua_State *L, sr_perm what, const char *target);
 /* The same for cores. */
 int sr_allowed(sr_vm *vm, sr_perm what, const char *target, sr_err *err);
+/* The same for a connection once its address is known: target is "host:port" as the script
+ * gave it, address "192.0.2.1:443" or "[2001:db8::1]:443". Neither may be denied. */
+int sr_allowed_peer(sr_vm *vm, const char *target, const char *address, sr_err *err);
 
 /* ---------------------------------------------------------------- log (log.c) */
 
