@@ -12,6 +12,7 @@
  */
 #include "net/http_exchange.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,6 +187,30 @@ static int on_resolve(void *state, void *reserved, void *arg) {
     return 0;
 }
 
+/* Ask the permissions about the address that a name led to. */
+static int check_address(sr_http_exchange *x, const char *address, int port) {
+    char text[80];
+    if (!x->req->vm) return 0;
+    snprintf(text, sizeof text, strchr(address, ':') ? "[%s]:%d" : "%s:%d", address,
+             port);
+    return sr_allowed_peer(x->req->vm, x->req->url.peer, text, &x->stop);
+}
+
+static int check_socket(sr_http_exchange *x, const struct sockaddr *sa) {
+    char address[64] = "";
+    int port = 0;
+    if (sa->sa_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)sa;
+        uv_ip4_name(in, address, sizeof address);
+        port = ntohs(in->sin_port);
+    } else if (sa->sa_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)sa;
+        uv_ip6_name(in6, address, sizeof address);
+        port = ntohs(in6->sin6_port);
+    }
+    return check_address(x, address, port);
+}
+
 static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *to) {
     sr_http_exchange *x = arg;
     begin_connecting(x);
@@ -198,6 +223,7 @@ static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockad
             x->req->url.peer);
         return CURL_SOCKET_BAD;
     }
+    if (check_socket(x, &to->addr) < 0) return CURL_SOCKET_BAD;
     set_away(x, !sr_own_has(x->loop, &to->addr));
     return sr_http_pool_socket(x->transfer.pool, to);
 }
@@ -213,7 +239,8 @@ static int on_ready(void *arg, char *address, char *local, int port, int local_p
                  ? uv_ip6_addr(address, port, (struct sockaddr_in6 *)(void *)&at)
                  : uv_ip4_addr(address, port, (struct sockaddr_in *)(void *)&at);
     set_away(x, rc < 0 || !sr_own_has(x->loop, (struct sockaddr *)&at));
-    return CURL_PREREQFUNC_OK;
+    return check_address(x, address, port) < 0 ? CURL_PREREQFUNC_ABORT
+                                               : CURL_PREREQFUNC_OK;
 }
 
 /* ---------------------------------------------------------------- the response */

@@ -236,9 +236,11 @@ static int parse_plain(const char *text, size_t len, sr_http_url *ret_url) {
     const char *query = memchr(at, '?', (size_t)(end - at));
     size_t path = query ? (size_t)(query - at) : (size_t)(end - at);
     sr_http_url url = {.port = port, .https = https};
-    sr_buf peer = {0};
-    sr_buf_printf(&peer, "%.*s:%d", (int)host_len, host, port);
-    url.peer = peer.data;
+    url.peer = malloc(host_len + 16);
+    if (url.peer) {
+        memcpy(url.peer, host, host_len);
+        snprintf(url.peer + host_len, 16, ":%d", port);
+    }
     url.text = strndup(text, len);
     url.host = strndup(host, host_len);
     url.shown = strndup(text, (size_t)(at - text) + (path < 200 ? path : 200));
