@@ -89,7 +89,8 @@ static void on_pause(sr_timer *timer) {
 }
 
 /* Out of descriptors or memory: those who wait are served when some are free again. */
-static void pause_accepting(sr_httpd *server, const sr_err *err) {
+void sr_httpd_pause(sr_httpd *server, const sr_err *err) {
+    if (server->pause.at || server->stopped) return;
     sr_log(NULL, SR_WARN, "http", "cannot accept: %s", err->message);
     sr_timer_start(server->loop, &server->pause, sr_mono(server->loop) + PAUSE_NS,
                    on_pause);
@@ -98,11 +99,11 @@ static void pause_accepting(sr_httpd *server, const sr_err *err) {
 void sr_httpd_accept(sr_httpd *server) {
     for (int i = 0; i < ACCEPT_BATCH; i++) {
         sr_err err = {0};
-        if (server->draining || server->stopped) return;
+        if (server->draining || server->stopped || server->pause.at) return;
         server->full = server->conn_count >= server->config.max_connections;
         if (server->full) return;
         sr_stream *stream = sr_listener_accept(server->listener, &err);
-        if (!stream && err.kind) pause_accepting(server, &err);
+        if (!stream && err.kind) sr_httpd_pause(server, &err);
         if (!stream) return;
         sr_httpd_conn_open(server, stream);
     }
@@ -277,7 +278,8 @@ sr_httpd_request *sr_httpd_next(sr_httpd *server) {
     server->waiting--;
     req->next = NULL;
     req->stage = REQ_TAKEN;
-    return req; /* the queue's reference becomes the caller's */
+    sr_httpd_request_ref(req);
+    return req;
 }
 
 sr_httpd_request *sr_httpd_next_gone(sr_httpd *server) {

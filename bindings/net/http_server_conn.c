@@ -252,7 +252,8 @@ static void start_pump(sr_httpd_conn *conn) {
     int pair[2];
     note_tls(conn);
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
-        sr_log(NULL, SR_WARN, "http", "no socket pair: %s", strerror(errno));
+        sr_fail_errno(&err, errno, "no socket pair for TLS");
+        sr_httpd_pause(conn->server, &err);
         drop(conn);
         return;
     }
@@ -314,7 +315,7 @@ static void await_plain(sr_httpd_conn *conn, bool excess) {
     conn->stream = NULL;
     conn->fd = sr_stream_detach(stream, &err);
     if (conn->fd < 0) {
-        sr_log(NULL, SR_WARN, "http", "%s", err.message);
+        sr_httpd_pause(conn->server, &err);
         drop(conn);
     } else if (excess) {
         refuse(conn, 503, "503 too many connections from this address\n");

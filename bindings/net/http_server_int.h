@@ -118,7 +118,7 @@ struct sr_httpd {
     sr_httpd_conn *adding; /* while MHD_add_connection runs */
     unsigned conn_count;
     sr_httpd_linger *lingers;
-    sr_httpd_request *first, *last; /* QUEUED */
+    sr_httpd_request *first, *last; /* QUEUED; their connections keep them */
     unsigned waiting;
     sr_httpd_request *gone_first,
         *gone_last;  /* TAKEN, client gone, not told (references) */
@@ -132,6 +132,8 @@ void sr_httpd_hold(sr_httpd *server);
 void sr_httpd_drop(sr_httpd *server);
 void sr_httpd_run(sr_httpd *server); /* let libmicrohttpd work, re-arm */
 void sr_httpd_accept(sr_httpd *server);
+/* Accept nothing for a moment: descriptors or memory have run out. */
+void sr_httpd_pause(sr_httpd *server, const sr_err *err);
 void sr_httpd_changed(sr_httpd *server);
 
 /* http_server_conn.c */

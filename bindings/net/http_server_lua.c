@@ -4,6 +4,7 @@
  * hands out at most `limit` requests that are not done yet; so its one waiting task
  * learns of a client that went away also while every place is taken.
  */
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -124,16 +125,24 @@ static const sr_arg serve_args[] = {
 
 static const sr_spec serve_spec = {"http.serve", "Serve HTTP.", serve_args};
 
+/* The port behind the last colon of "127.0.0.1:80"; -1 if it is none. */
+static long port_of(const char *text, const char *colon) {
+    char *end = NULL;
+    if (!colon || colon == text || !isdigit((unsigned char)colon[1])) return -1;
+    long port = strtol(colon + 1, &end, 10);
+    return *end || port > 65535 ? -1 : port;
+}
+
 /* "127.0.0.1:80" or "[::1]:80" → host (pushed) and port. */
 static void split_listen(lua_State *L, const char *text, sr_listen *where) {
     const char *colon = strrchr(text, ':');
-    char *end = NULL;
-    long port = colon ? strtol(colon + 1, &end, 10) : -1;
-    if (!colon || colon == text || end == colon + 1 || *end || port < 0 || port > 65535)
-        sr_raise(
-            L, SR_USAGE, NULL,
-            "http.serve: listen: \"%s\" is not \"host:port\" (as \"127.0.0.1:8080\")",
-            text);
+    long port = port_of(text, colon);
+    if (!colon || port < 0) {
+        sr_raise(L, SR_USAGE, NULL,
+                 "http.serve: listen: \"%s\" is not \"host:port\", as \"127.0.0.1:8080\"",
+                 text);
+        return;
+    }
     size_t len = (size_t)(colon - text);
     bool bracketed = text[0] == '[' && text[len - 1] == ']';
     lua_pushlstring(L, text + bracketed, len - 2 * (size_t)bracketed);

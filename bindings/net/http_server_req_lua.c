@@ -34,18 +34,25 @@ static void set_string(lua_State *L, const char *key, const char *text) {
     lua_setfield(L, -2, key);
 }
 
+static char lower(char c) {
+    if (c >= 'A' && c <= 'Z') return (char)(c | 0x20);
+    return c;
+}
+
+static void push_lower(lua_State *L, const char *text, size_t len) {
+    luaL_Buffer out;
+    char *to = luaL_buffinitsize(L, &out, len);
+    for (size_t i = 0; i < len; i++)
+        to[i] = lower(text[i]);
+    luaL_pushresultsize(&out, len);
+}
+
 /* {["content-type"] = …}: names in lower case, repeated fields joined (RFC 9110, 5.3). */
 static void push_headers(lua_State *L, const sr_httpd_request_info *info) {
     lua_newtable(L);
     for (size_t i = 0; i < info->field_count; i++) {
         const sr_http_field *field = &info->fields[i];
-        luaL_Buffer name;
-        char *to = luaL_buffinitsize(L, &name, field->name_len);
-        for (size_t k = 0; k < field->name_len; k++) {
-            char c = field->name[k];
-            to[k] = c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
-        }
-        luaL_pushresultsize(&name, field->name_len);
+        push_lower(L, field->name, field->name_len);
         lua_pushvalue(L, -1);
         const char *glue = strcmp(lua_tostring(L, -1), "cookie") == 0 ? "; " : ", ";
         if (lua_rawget(L, -3) == LUA_TNIL) {
@@ -66,11 +73,7 @@ static int l_headers_index(lua_State *L) {
     size_t len;
     if (lua_type(L, 2) != LUA_TSTRING) return 0;
     const char *key = lua_tolstring(L, 2, &len);
-    luaL_Buffer name;
-    char *to = luaL_buffinitsize(L, &name, len);
-    for (size_t k = 0; k < len; k++)
-        to[k] = key[k] >= 'A' && key[k] <= 'Z' ? (char)(key[k] + 32) : key[k];
-    luaL_pushresultsize(&name, len);
+    push_lower(L, key, len);
     lua_rawget(L, 1);
     return 1;
 }
@@ -246,9 +249,9 @@ static sr_http_field *check_fields(lua_State *L, int idx, size_t *ret_count) {
     size_t count = lua_rawlen(L, flat) / 2;
     sr_http_field *fields = lua_newuserdatauv(L, (count + 1) * sizeof *fields, 0);
     for (size_t i = 0; i < count; i++) {
-        lua_rawgeti(L, flat, (lua_Integer)(2 * i + 1));
+        lua_rawgeti(L, flat, 2 * (lua_Integer)i + 1);
         fields[i].name = lua_tolstring(L, -1, &fields[i].name_len);
-        lua_rawgeti(L, flat, (lua_Integer)(2 * i + 2));
+        lua_rawgeti(L, flat, 2 * (lua_Integer)i + 2);
         fields[i].value = lua_tolstring(L, -1, &fields[i].value_len);
         lua_pop(L, 2);
     }

@@ -268,7 +268,6 @@ static enum MHD_Result on_whole(sr_httpd_request *req, struct MHD_Connection *mh
     MHD_suspend_connection(mhd);
     req->suspended = true;
     req->stage = REQ_QUEUED;
-    sr_httpd_request_ref(req);
     if (server->last)
         server->last->next = req;
     else
@@ -318,7 +317,6 @@ static void unqueue(sr_httpd_request *req) {
     server->waiting--;
     req->next = NULL;
     req->stage = REQ_ANSWERED;
-    sr_httpd_request_unref(req);
 }
 
 static void tell_gone(sr_httpd_request *req) {
