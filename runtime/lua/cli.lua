@@ -103,8 +103,8 @@ local function unknown_option(word)
   local known = {}
   for _, list in ipairs {OWN, TAKEN} do table.move(list, 1, #list, #known + 1, known) end
   local close = word:find "^%-%-" and require("args").suggest(word:match "^[^=]*", known)
-  cli.usage_error(("unknown option %s%s; secrun --help lists all"):format(word,
-    close and "; did you mean " .. close .. "?" or ""))
+  cli.usage_error(("unknown option %s%s secrun --help lists all"):format(word,
+    close and "; did you mean " .. close .. "?" or ";"))
 end
 
 local function is_taken(word)
