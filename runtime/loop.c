@@ -105,9 +105,16 @@ void sr_loop_free(sr_loop *loop) {
     free(loop);
 }
 
+static void on_nothing(uv_timer_t *timer) {
+    (void)timer;
+}
+
 /* One round of libuv. Its timers run before its poll, so what they make ready calls
  * uv_stop() (see make_ready in task.c), or the poll would sleep until the next timer. */
 static void round_of_uv(sr_loop *loop, uv_run_mode mode) {
+    /* A loop in which only the virtual clock has timers is not alive for libuv and would
+     * not look at its descriptors, so no signal would be noticed. */
+    if (!uv_loop_alive(&loop->uv)) uv_timer_start(&loop->alarm, on_nothing, 0, 0);
     loop->polling = true;
     uv_run(&loop->uv, mode);
     loop->polling = false;
