@@ -7,8 +7,9 @@
  * globals table holds.
  *
  * Everything that may allocate in the cage runs under lua_pcall, between enter() and
- * leave(): those start and stop the clock and put the thread into the C locale, in which
- * strings compare by bytes and numbers print with a point, wherever the process runs.
+ * leave(), which put the thread into the C locale: strings compare by bytes and numbers
+ * print with a point, wherever the process runs. What the chunk itself does runs between
+ * watch() and rest() besides, with the clock on it.
  */
 #include "cage.h"
 
@@ -33,9 +34,9 @@ enum {
 struct sr_cage {
     lua_State *L;
     sr_guard guard;
-    int64_t budget; /* ns for everything until it is renewed */
-    int64_t left;   /* of the budget */
+    int64_t budget; /* ns of processor time until it is renewed */
     int64_t spent;  /* ns inside, ever */
+    bool given;     /* the guard has the budget */
     bool dead;      /* time was up once */
     bool syntax;    /* the last failure came from the compiler */
     const char *const *words;
@@ -47,33 +48,45 @@ static const char only_key; /* registry key: the set of globals that may be assi
 
 /* ---------------------------------------------------------------- enter and leave */
 
-struct visit {
-    int64_t start;
-    locale_t outer;
-};
-
 static locale_t c_locale;
 
 static void make_locale(void) {
     c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
 }
 
-static void enter(sr_cage *cage, struct visit *visit) {
+/* Into the C locale; returns the one to go back to. */
+static locale_t enter(sr_cage *cage) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, make_locale);
-    visit->outer = c_locale ? uselocale(c_locale) : (locale_t)0;
-    visit->start = sr_cpu();
     cage->syntax = false;
     cage->where[0] = '\0';
-    sr_guard_arm(&cage->guard, visit->start + cage->left);
+    if (!cage->dead) cage->guard.stop = SR_STOP_NONE;
+    return c_locale ? uselocale(c_locale) : (locale_t)0;
 }
 
-static void leave(sr_cage *cage, const struct visit *visit) {
-    int64_t took = sr_cpu() - visit->start;
+static void leave(locale_t outer) {
+    if (outer) uselocale(outer);
+}
+
+/* Watch the clock until rest(). The budget runs from the first watch after it was given.
+ */
+static int64_t watch(sr_cage *cage) {
+    if (!cage->given) sr_guard_give(&cage->guard, cage->budget);
+    cage->given = true;
+    sr_guard_arm(&cage->guard);
+    return sr_cpu();
+}
+
+/* What was spent is real time if short, else at most what the processor says: asking it
+ * is a system call. */
+static void rest(sr_cage *cage, int64_t began) {
+    int64_t took = sr_cpu() - began;
     sr_guard_disarm(&cage->guard);
-    if (visit->outer) uselocale(visit->outer);
+    if (took > SR_NS / 1000) {
+        int64_t processor = sr_cpu_thread() - cage->guard.began;
+        if (processor < took) took = processor;
+    }
     cage->spent += took;
-    cage->left -= took < cage->left ? took : cage->left;
     if (cage->guard.stop == SR_STOP_TIME) cage->dead = true;
 }
 
@@ -144,11 +157,21 @@ static int check_alive(sr_cage *cage, sr_err *err) {
 }
 
 /* Run the function and n arguments above the handler; results stay on the stack. */
-static int run(sr_cage *cage, int n, sr_err *err) {
-    struct visit visit;
-    enter(cage, &visit);
+static int run_own(sr_cage *cage, int n, sr_err *err) {
+    locale_t outer = enter(cage);
     int status = lua_pcall(cage->L, n, LUA_MULTRET, HANDLER);
-    leave(cage, &visit);
+    leave(outer);
+    if (status == LUA_OK && !cage->dead) return 0;
+    return fail(cage, status, err);
+}
+
+/* The same for what is not ours: with the clock watched. */
+static int run(sr_cage *cage, int n, sr_err *err) {
+    int64_t began = watch(cage);
+    locale_t outer = enter(cage);
+    int status = lua_pcall(cage->L, n, LUA_MULTRET, HANDLER);
+    leave(outer);
+    rest(cage, began);
     if (status == LUA_OK && !cage->dead) return 0;
     return fail(cage, status, err);
 }
@@ -184,7 +207,7 @@ static void set_limits(sr_cage *cage, const sr_cage_limits *limits) {
     cage->guard.limit = memory;
     cage->guard.max_string = memory / STRING_SHARE;
     if (cage->guard.max_string < STRING_MIN) cage->guard.max_string = STRING_MIN;
-    cage->budget = cage->left = time < 3600 ? (int64_t)(time * SR_NS) : 3600 * SR_NS;
+    cage->budget = time < 3600 ? (int64_t)(time * SR_NS) : 3600 * SR_NS;
     cage->words = limits ? limits->words : NULL;
     snprintf(cage->what, sizeof cage->what, "%s",
              limits && limits->what ? limits->what : "chunk");
@@ -195,10 +218,11 @@ sr_cage *sr_cage_new(const sr_cage_limits *limits, double now, sr_err *err) {
     if (!cage) goto out;
     set_limits(cage, limits);
     cage->guard.now = now;
+    sr_slab_open(&cage->guard.slab);
     cage->L = lua_newstate(sr_guard_alloc, &cage->guard);
     if (!cage->L) goto out;
     sr_guard_attach(&cage->guard, cage->L);
-    if (prepare(cage, l_set_up, cage, err) || run(cage, 1, err)) {
+    if (prepare(cage, l_set_up, cage, err) || run_own(cage, 1, err)) {
         sr_cage_free(cage);
         return NULL;
     }
@@ -214,11 +238,12 @@ void sr_cage_free(sr_cage *cage) {
     if (!cage) return;
     cage->guard.limit = 0;
     if (cage->L) lua_close(cage->L);
+    sr_slab_close(&cage->guard.slab);
     free(cage);
 }
 
 void sr_cage_renew(sr_cage *cage) {
-    cage->left = cage->budget;
+    cage->given = false;
 }
 
 void sr_cage_get_stats(const sr_cage *cage, sr_cage_stats *ret_stats) {
@@ -254,7 +279,7 @@ int sr_cage_set(sr_cage *cage, const char *name, lua_State *from, int idx, sr_er
     sr_copy_rules rules = {.what = what};
     if (prepare(cage, l_set, &named, err)) return -1;
     if (sr_copy_try(from, idx, cage->L, &rules, err)) return -1;
-    return run(cage, 2, err);
+    return run_own(cage, 2, err);
 }
 
 static int l_assign(lua_State *L) {
@@ -295,7 +320,7 @@ int sr_cage_only(sr_cage *cage, lua_State *from, int idx, sr_err *err) {
     sr_copy_rules rules = {.what = "the list of allowed names"};
     if (prepare(cage, l_only, cage, err)) return -1;
     if (sr_copy_try(from, idx, cage->L, &rules, err)) return -1;
-    return run(cage, 2, err);
+    return run_own(cage, 2, err);
 }
 
 /* ---------------------------------------------------------------- load */
@@ -353,10 +378,8 @@ int sr_cage_load(sr_cage *cage, const char *name, const char *text, size_t len,
 
 /* ---------------------------------------------------------------- call and values out */
 
-static sr_copy_rules rules_out(const sr_cage *cage, const char *what) {
-    return (sr_copy_rules){.what = what,
-                           .deadline = sr_cpu() + cage->left + SR_NS / 20,
-                           .userdata = sr_cage_copy_secret};
+static sr_copy_rules rules_out(const char *what) {
+    return (sr_copy_rules){.what = what, .userdata = sr_cage_copy_secret};
 }
 
 /* context, arguments… */
@@ -375,7 +398,7 @@ static int l_call(lua_State *L) {
 
 static int copy_results(sr_cage *cage, lua_State *L, int *ret_n, sr_err *err) {
     int n = lua_gettop(cage->L) - HANDLER, top = lua_gettop(L);
-    sr_copy_rules rules = rules_out(cage, "the result");
+    sr_copy_rules rules = rules_out("the result");
     if (n > RESULTS_MAX)
         return sr_fail(err, SR_USAGE, "copy", "the %s returned %d values, at most %d",
                        cage->what, n, RESULTS_MAX);
@@ -416,20 +439,20 @@ int sr_cage_get(sr_cage *cage, const char *name, lua_State *to, sr_err *err) {
     struct named named = {name};
     char what[96];
     snprintf(what, sizeof what, "global '%s'", name);
-    sr_copy_rules rules = rules_out(cage, what);
-    if (prepare(cage, l_get, &named, err) || run(cage, 1, err)) return -1;
+    sr_copy_rules rules = rules_out(what);
+    if (prepare(cage, l_get, &named, err) || run_own(cage, 1, err)) return -1;
     return sr_copy_try(cage->L, -1, to, &rules, err);
 }
 
 int sr_cage_globals(sr_cage *cage, lua_State *to, sr_err *err) {
-    sr_copy_rules rules = rules_out(cage, "the globals");
+    sr_copy_rules rules = rules_out("the globals");
     lua_settop(cage->L, 0);
     lua_rawgeti(cage->L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
     return sr_copy_try(cage->L, -1, to, &rules, err);
 }
 
 int sr_cage_decisions(sr_cage *cage, lua_State *to, sr_err *err) {
-    sr_copy_rules rules = rules_out(cage, "the decisions");
+    sr_copy_rules rules = rules_out("the decisions");
     lua_settop(cage->L, 0);
     sr_cage_push_decisions(cage->L);
     if (lua_isnil(cage->L, -1)) {

@@ -31,13 +31,13 @@ extern const char *const sr_cage_words[];
 
 typedef struct sr_cage_limits {
     size_t memory;    /* bytes, 0: 8 MiB; at least 256 KiB is taken */
-    double time;      /* seconds for load and calls together, 0: 0.2 */
+    double time;      /* seconds of processor time, load and calls, 0: 0.2 */
     const char *what; /* "policy", "estate file": messages say "the policy ran …" */
     const char *const *words; /* which of sr_cage_words, NULL-terminated; NULL: all */
 } sr_cage_limits;
 
 typedef struct sr_cage_stats {
-    int64_t cpu;        /* ns of sr_cpu() inside so far */
+    int64_t cpu;        /* ns of processor time inside so far */
     size_t memory;      /* bytes in use */
     size_t memory_peak; /* bytes at most */
 } sr_cage_stats;

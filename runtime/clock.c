@@ -16,6 +16,12 @@ int64_t sr_cpu(void) {
     return (int64_t)uv_hrtime();
 }
 
+int64_t sr_cpu_thread(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (int64_t)ts.tv_sec * SR_NS + ts.tv_nsec;
+}
+
 int64_t sr_mono(sr_loop *loop) {
     return loop->clock.is_virtual ? loop->clock.mono : (int64_t)uv_hrtime();
 }

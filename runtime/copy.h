@@ -16,7 +16,6 @@ enum {
 
 typedef struct sr_copy_rules {
     const char *what; /* how messages call the value: "argument 1"; NULL: "value" */
-    int64_t deadline; /* sr_cpu() after which the copy is refused; 0: none */
     /* Asked for a full userdata: push its plain stand-in on `to` and return true, or push
      * nothing and return false to have it refused. NULL refuses every one. */
     bool (*userdata)(lua_State *from, int idx, lua_State *to);

@@ -7,6 +7,10 @@
  * guarded functions through sr_guard_work(). One string is bounded besides, because
  * comparing two strings is a single instruction that allocates nothing.
  *
+ * The limit is processor time, so that a policy is not refused because the machine was
+ * busy. Asking for it is a system call, so the cheap clock is looked at first: before
+ * that much real time has passed, that much processor time cannot have.
+ *
  * All of them end in the same place: `stop` is set, and from then on the hook fires at
  * every instruction and every line, so whatever survives one error dies of the next.
  */
@@ -63,6 +67,11 @@ static void stop(sr_guard *g, sr_stop why) {
 static bool expired(sr_guard *g) {
     if (g->stop == SR_STOP_TIME) return true;
     if (!g->deadline || sr_cpu() < g->deadline) return false;
+    int64_t left = g->budget - (sr_cpu_thread() - g->began);
+    if (left > 0) { /* others had the processor meanwhile */
+        g->deadline = sr_cpu() + left;
+        return false;
+    }
     stop(g, SR_STOP_TIME);
     return true;
 }
@@ -110,6 +119,26 @@ static bool may_grow(sr_guard *g, size_t more, int kind) {
     return true;
 }
 
+static void give_back(sr_guard *g, void *ptr, size_t size) {
+    if (sr_slab_owns(&g->slab, ptr))
+        sr_slab_put(&g->slab, ptr, size);
+    else
+        free(ptr);
+}
+
+static void *resize(sr_guard *g, void *ptr, size_t old_size, size_t new_size) {
+    bool slab = ptr && sr_slab_owns(&g->slab, ptr);
+    if (slab && sr_slab_fits(old_size, new_size)) return ptr;
+    if (ptr && !slab) return realloc(ptr, new_size);
+    void *block = sr_slab_get(&g->slab, new_size);
+    if (!block) block = malloc(new_size);
+    if (!block) return new_size < old_size ? ptr : NULL; /* shrinking cannot fail */
+    if (!ptr) return block;
+    memcpy(block, ptr, old_size < new_size ? old_size : new_size);
+    sr_slab_put(&g->slab, ptr, old_size);
+    return block;
+}
+
 void *sr_guard_alloc(void *guard, void *ptr, size_t old_size, size_t new_size) {
     sr_guard *g = guard;
     int kind = 0;
@@ -119,11 +148,11 @@ void *sr_guard_alloc(void *guard, void *ptr, size_t old_size, size_t new_size) {
     }
     if (new_size == 0) {
         g->used -= old_size;
-        free(ptr);
+        if (ptr) give_back(g, ptr, old_size);
         return NULL;
     }
     if (new_size > old_size && !may_grow(g, new_size - old_size, kind)) return NULL;
-    void *moved = realloc(ptr, new_size);
+    void *moved = resize(g, ptr, old_size, new_size);
     if (!moved) return NULL;
     g->used += new_size - old_size;
     if (g->used > g->peak) g->peak = g->used;
@@ -135,10 +164,15 @@ void sr_guard_attach(sr_guard *guard, lua_State *L) {
     *(sr_guard **)lua_getextraspace(L) = guard;
 }
 
-void sr_guard_arm(sr_guard *guard, int64_t deadline) {
+void sr_guard_give(sr_guard *guard, int64_t budget) {
+    guard->budget = budget;
+    guard->began = sr_cpu_thread();
+}
+
+void sr_guard_arm(sr_guard *guard) {
     guard->stop = SR_STOP_NONE;
     guard->where[0] = '\0';
-    guard->deadline = deadline;
+    guard->deadline = sr_cpu() + guard->budget; /* at the earliest; see expired() */
     guard->credit = WORK_UNITS;
     set_hook(guard);
 }

@@ -6,17 +6,20 @@
  *     sr_guard g = {.limit = 8 << 20, .max_string = 256 << 10};
  *     lua_State *L = lua_newstate(sr_guard_alloc, &g);
  *     sr_guard_attach(&g, L);
- *     sr_guard_arm(&g, sr_cpu() + 200 * 1000000);
+ *     sr_guard_give(&g, 200 * 1000000);
+ *     sr_guard_arm(&g);
  *     … lua_pcall(L, …) …
  *     sr_guard_disarm(&g);
  *
- * Once the time is up the guard stays expired until it is armed again: the hook raises at
- * every instruction, every guarded function raises at entry, and memory cannot grow.
+ * Once the time is up the guard stays expired until more is given and it is armed again:
+ * the hook raises at every instruction, every guarded function raises at entry, and
+ * memory cannot grow.
  */
 #ifndef SR_GUARD_H
 #define SR_GUARD_H
 
 #include "secrun.h"
+#include "slab.h"
 
 typedef enum sr_stop {
     SR_STOP_NONE,
@@ -29,12 +32,15 @@ typedef struct sr_guard {
     size_t limit;      /* bytes, 0: none (while the state is being closed) */
     size_t max_string; /* bytes of one string, its header included; 0: none */
     size_t used, peak;
-    int64_t deadline; /* sr_cpu() ns; 0: not running */
+    int64_t budget;   /* ns of processor time */
+    int64_t began;    /* sr_cpu_thread() when the budget was given */
+    int64_t deadline; /* sr_cpu() until which it cannot be spent; 0: not watched */
     int64_t credit;   /* work left until the clock is looked at again */
     double now;       /* the fixed instant this state sees, UTC seconds */
     lua_State *L;
     sr_stop stop;    /* why it was stopped, first reason wins */
     bool fine;       /* the hook fires ten times as often: long strings exist */
+    sr_slab slab;    /* opened and closed by the owner */
     char where[160]; /* "policies/keys.lua:12" at the moment it was stopped, or "" */
 } sr_guard;
 
@@ -44,9 +50,10 @@ typedef struct sr_guard {
 void *sr_guard_alloc(void *guard, void *ptr, size_t old_size, size_t new_size);
 /* Tie a new state to its guard. */
 void sr_guard_attach(sr_guard *guard, lua_State *L);
-/* Start the clock: clears an earlier stop and sets the hook. deadline is in sr_cpu() ns.
- */
-void sr_guard_arm(sr_guard *guard, int64_t deadline);
+/* Give a budget of ns of processor time, counted from now. */
+void sr_guard_give(sr_guard *guard, int64_t budget);
+/* Watch over it: clears an earlier stop and sets the hook. */
+void sr_guard_arm(sr_guard *guard);
 /* Stop the clock; `stop` and `where` stay to be read. */
 void sr_guard_disarm(sr_guard *guard);
 sr_guard *sr_guard_of(lua_State *L);

@@ -175,51 +175,7 @@ static int l_os_difftime(lua_State *L) {
     return 1;
 }
 
-/* ---------------------------------------------------------------- names that are not */
-
-static const char *const left_out[] = {
-    "pcall", "xpcall",   "setmetatable", "getmetatable",   "rawset",  "rawget",
-    "load",  "loadfile", "dofile",       "loadstring",     "require", "coroutine",
-    "debug", "io",       "package",      "collectgarbage", "print",   "_G",
-    "try",   "task",     NULL,
-};
-
-enum { NAMES_MAX = 160 };
-
-/* Append the string keys of the table at idx; they live as long as the table has them. */
-static size_t list_names(lua_State *L, int idx, const char **names, size_t n) {
-    lua_pushnil(L);
-    while (lua_next(L, idx)) {
-        if (lua_type(L, -2) == LUA_TSTRING && n < NAMES_MAX)
-            names[n++] = lua_tostring(L, -2);
-        lua_pop(L, 1);
-    }
-    return n;
-}
-
-/* __index of the names: whoever reads one that does not exist gets told. */
-static int l_undefined(lua_State *L) {
-    const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : NULL;
-    if (!name)
-        return luaL_error(L, "globals have names, this is a %s", luaL_typename(L, 2));
-    for (const char *const *word = left_out; *word; word++)
-        if (strcmp(name, *word) == 0)
-            return luaL_error(
-                L,
-                "'%s' does not exist here: this file runs in a cage without "
-                "I/O, error handlers or metatables",
-                name);
-    const char *names[NAMES_MAX + 1];
-    size_t n = list_names(L, 1, names, 0);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS); /* what the chunk defined */
-    n = list_names(L, lua_gettop(L), names, n);
-    names[n] = NULL;
-    const char *near = strlen(name) < 64 ? sr_suggest(name, names) : NULL;
-    return luaL_error(L, "undefined name '%s'%s%s%s", name,
-                      near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
-}
-
-/* ---------------------------------------------------------------- the table of names */
+/* ---------------------------------------------------------------- libraries */
 
 static const luaL_Reg base[] = {
     {"next", sr_guard_next},
@@ -250,8 +206,7 @@ static void add_as_is(lua_State *L, const char *lib) {
     }
 }
 
-static void add_math(lua_State *L) {
-    lua_createtable(L, 0, 32);
+static void fill_math(lua_State *L) {
     add_as_is(L, "math");
     lua_pushnumber(L, 3.141592653589793);
     lua_setfield(L, -2, "pi");
@@ -261,17 +216,90 @@ static void add_math(lua_State *L) {
     lua_setfield(L, -2, "maxinteger");
     lua_pushinteger(L, LUA_MININTEGER);
     lua_setfield(L, -2, "mininteger");
-    lua_setfield(L, -2, "math");
 }
 
-static void add_utf8(lua_State *L) {
-    lua_createtable(L, 0, 8);
+static void fill_utf8(lua_State *L) {
     luaL_setfuncs(L, utf8_lib, 0);
     add_as_is(L, "utf8");
     lua_pushlstring(L, "[\0-\x7F\xC2-\xFD][\x80-\xBF]*", 14);
     lua_setfield(L, -2, "charpattern");
-    lua_setfield(L, -2, "utf8");
 }
+
+static void fill_os(lua_State *L) {
+    luaL_setfuncs(L, os_lib, 0);
+}
+
+/* Made when first named: most policies need none of them, and a cage lives for one. */
+static const struct lazy {
+    const char *name;
+    void (*fill)(lua_State *L);
+    int size;
+} lazy_libs[] = {{"table", sr_guard_table, 8},
+                 {"math", fill_math, 32},
+                 {"utf8", fill_utf8, 8},
+                 {"os", fill_os, 4},
+                 {NULL, NULL, 0}};
+
+/* Add the library to the table of names at 1 and return it. */
+static int add_lazy(lua_State *L, const struct lazy *lib) {
+    lua_createtable(L, 0, lib->size);
+    lib->fill(L);
+    lua_pushvalue(L, 2);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, 1);
+    return 1;
+}
+
+/* ---------------------------------------------------------------- names that are not */
+
+static const char *const left_out[] = {
+    "pcall", "xpcall",   "setmetatable", "getmetatable",   "rawset",  "rawget",
+    "load",  "loadfile", "dofile",       "loadstring",     "require", "coroutine",
+    "debug", "io",       "package",      "collectgarbage", "print",   "_G",
+    "try",   "task",     NULL,
+};
+
+enum { NAMES_MAX = 160 };
+
+/* Append the string keys of the table at idx; they live as long as the table has them. */
+static size_t list_names(lua_State *L, int idx, const char **names, size_t n) {
+    lua_pushnil(L);
+    while (lua_next(L, idx)) {
+        if (lua_type(L, -2) == LUA_TSTRING && n < NAMES_MAX)
+            names[n++] = lua_tostring(L, -2);
+        lua_pop(L, 1);
+    }
+    return n;
+}
+
+/* __index of the names: whoever reads one that does not exist gets told. */
+static int l_undefined(lua_State *L) {
+    const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : NULL;
+    if (!name)
+        return luaL_error(L, "globals have names, this is a %s", luaL_typename(L, 2));
+    for (const struct lazy *lib = lazy_libs; lib->name; lib++)
+        if (strcmp(name, lib->name) == 0) return add_lazy(L, lib);
+    for (const char *const *word = left_out; *word; word++)
+        if (strcmp(name, *word) == 0)
+            return luaL_error(
+                L,
+                "'%s' does not exist here: this file runs in a cage without "
+                "I/O, error handlers or metatables",
+                name);
+    const char *names[NAMES_MAX + 1];
+    size_t n = 0;
+    for (const struct lazy *lib = lazy_libs; lib->name; lib++)
+        names[n++] = lib->name;
+    n = list_names(L, 1, names, n);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS); /* what the chunk defined */
+    n = list_names(L, lua_gettop(L), names, n);
+    names[n] = NULL;
+    const char *near = strlen(name) < 64 ? sr_suggest(name, names) : NULL;
+    return luaL_error(L, "undefined name '%s'%s%s%s", name,
+                      near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
+}
+
+/* ---------------------------------------------------------------- the table of names */
 
 static void add_string(lua_State *L) {
     lua_createtable(L, 0, 16);
@@ -293,14 +321,6 @@ void sr_guard_libs(lua_State *L) {
     luaL_setfuncs(L, base, 0);
     add_as_is(L, "_G");
     add_string(L);
-    lua_createtable(L, 0, 8);
-    sr_guard_table(L);
-    lua_setfield(L, -2, "table");
-    add_math(L);
-    add_utf8(L);
-    lua_createtable(L, 0, 4);
-    luaL_setfuncs(L, os_lib, 0);
-    lua_setfield(L, -2, "os");
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, l_undefined);
     lua_setfield(L, -2, "__index");

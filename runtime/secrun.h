@@ -48,6 +48,7 @@ int sr_raise(lua_State *L, sr_kind kind, const char *code, const char *fmt, ...)
 int64_t sr_mono(sr_loop *loop); /* monotonic ns; virtual when the loop's clock is */
 double sr_now(sr_loop *loop);   /* UTC seconds; virtual when the loop's clock is; NULL: real */
 int64_t sr_cpu(void);           /* monotonic ns, always real: limits and profiles only */
+int64_t sr_cpu_thread(void);    /* ns of processor time this thread has had; a system call */
 
 /* Virtual clock. While on, time stands still and jumps to the next timer only when the
  * ready queue is empty, nothing outside is under way, and a poll returned nothing. */

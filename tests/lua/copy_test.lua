@@ -27,7 +27,7 @@ test("json.null passes as itself", function()
 end)
 
 test("metatables are dropped", function()
-  local value = setmetatable({1}, {__index = {secret = 1}, __len = function() return 9 end})
+  local value = setmetatable({1}, {__index = {secret = 1}, __len = print})
   local copy = through(value)
   assert(getmetatable(copy) == nil and copy.secret == nil and #copy == 1)
 end)

@@ -28,7 +28,7 @@ test("a secret from the environment", function()
 end)
 
 test("what is not there is not found, with the mend", function(t)
-  t:raises(function() secret "env:NO_SUCH_VARIABLE" end, "not_found", "set it, or use file:")
+  t:raises(function() secret "env:NO_SUCH_VARIABLE" end, "not_found", "set it, or use")
   t:raises(function() secret "file:/no/such/file" end, "not_found", "check the path")
   t:raises(function() secret("file:" .. file_with(t, "\n")) end, "not_found", "empty")
   t:raises(function() secret{exec = {"true"}} end, "not_found", "printed nothing")

@@ -137,3 +137,47 @@ TEST(guard_gives_nothing_after_the_deadline_but_takes_back) {
     sr_guard_alloc(&g, a, 50, 0);
     CHECK_INT(g.used, 0);
 }
+
+TEST(slab_reuses_a_freed_block_of_the_same_size) {
+    sr_slab slab;
+    sr_slab_open(&slab);
+    if (!slab.base) return; /* a sanitizer build has none */
+    void *a = sr_slab_get(&slab, 40), *b = sr_slab_get(&slab, 40);
+    CHECK(a && b && a != b);
+    CHECK_INT((size_t)a % SR_SLAB_GRAIN, 0);
+    CHECK(sr_slab_owns(&slab, a));
+    CHECK(!sr_slab_owns(&slab, &slab));
+    sr_slab_put(&slab, a, 40);
+    CHECK(sr_slab_get(&slab, 48) == a);
+    CHECK(sr_slab_fits(33, 48) && !sr_slab_fits(32, 33));
+    sr_slab_close(&slab);
+}
+
+TEST(slab_ends_and_gives_no_large_blocks) {
+    sr_slab slab;
+    sr_slab_open(&slab);
+    if (!slab.base) return;
+    CHECK(!sr_slab_get(&slab, SR_SLAB_BLOCK + 1));
+    int n = 0;
+    while (sr_slab_get(&slab, SR_SLAB_BLOCK))
+        n++;
+    CHECK_INT(n, SR_SLAB_SIZE / SR_SLAB_BLOCK);
+    sr_slab_close(&slab);
+}
+
+TEST(guard_moves_blocks_between_slab_and_heap) {
+    sr_guard g = {.limit = 1 << 20};
+    sr_slab_open(&g.slab);
+    char *p = sr_guard_alloc(&g, NULL, 0, 20);
+    CHECK(p);
+    memcpy(p, "nineteen characters", 20);
+    for (size_t size = 20, next = 30; next < 100000; size = next, next *= 3) {
+        p = sr_guard_alloc(&g, p, size, next);
+        CHECK(p);
+        CHECK_STR(p, "nineteen characters");
+        CHECK_INT(g.used, next);
+    }
+    sr_guard_alloc(&g, p, g.used, 0);
+    CHECK_INT(g.used, 0);
+    sr_slab_close(&g.slab);
+}
