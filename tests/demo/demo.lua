@@ -17,10 +17,10 @@ local program = require("load").paths().program
 local function say(format, ...) print("\n" .. format:format(...)) end
 
 --- An older certificate, as if issued `age` days ago for 90 days.
-local function old_certificate(dir, name, age)
+local function old_certificate(dir, names, age)
   local key = x509.key{type = "p256"}
   local not_before = time.now() - age * DAY
-  local cert = x509.sign{subject = {CN = name}, key = key, names = {name},
+  local cert = x509.sign{subject = {CN = names[1]}, key = key, names = names,
     not_before = not_before, not_after = not_before + 90 * DAY}
   deploy.install{dir = dir, pem = cert:pem(), key = key}
 end
@@ -58,8 +58,8 @@ local function run()
 
   local home = stage:tmpdir()
   local shop, blog, reloaded = home .. "/shop", home .. "/blog", home .. "/reloaded"
-  old_certificate(shop, "shop.demo.test", 85)
-  old_certificate(blog, "blog.demo.test", 10)
+  old_certificate(shop, {"shop.demo.test", "www.shop.demo.test"}, 85)
+  old_certificate(blog, {"blog.demo.test"}, 10)
   local config = home .. "/secrun.lua"
   fs.write(config, ESTATE:format(ca.directory, ca.ca, ca.http01, home .. "/state", shop,
     reloaded, blog))

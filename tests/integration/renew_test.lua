@@ -1,0 +1,252 @@
+-- `secrun renew` as a person runs it, against Pebble: what it prints, installs, survives.
+local deploy = require "deploy"
+local fs = require "fs"
+local http = require "http"
+local json = require "json"
+local pebble = require "pebble"
+local process = require "process"
+local task = require "task"
+local time = require "time"
+local x509 = require "x509"
+
+local program = require("load").paths().program
+local DAY = 86400
+local LONG = {timeout = "100s"}
+
+--- An estate in a fresh folder; `certificates` is Lua text in which HOME is that folder.
+local function estate(t, ca, certificates, more)
+  local home = t:tmpdir()
+  local text = ([[
+acme = {directory = %q, ca = %q, terms_agreed = true}
+challenge = {listen = %q}
+allow_internal = {"test"}
+state = %q
+%s
+certificates = {%s}
+]]):format(ca.directory, ca.ca or "/dev/null", ca.http01 or "127.0.0.1:1", home .. "/state",
+    more or "", (certificates:gsub("HOME", home)))
+  fs.write(home .. "/estate.lua", text)
+  return home
+end
+
+local function run(home, ...)
+  return process.run{argv = {program, "renew", "--config", home .. "/estate.lua", ...},
+    check = false, timeout = "60s"}
+end
+
+local function expect(result, status, ...)
+  local text = result.stdout .. result.stderr
+  if result.status ~= status then
+    error(("status %s, want %d\n%s"):format(result.status or result.signal, status, text), 2)
+  end
+  for _, pattern in ipairs{...} do
+    if not text:find(pattern) then error(("no %q in\n%s"):format(pattern, text), 2) end
+  end
+  return result
+end
+
+--- A certificate in service for `left` more days; returns its serial.
+local function in_service(dir, name, left)
+  local key = x509.key{}
+  local cert = x509.sign{subject = {CN = name}, key = key, names = {name},
+    not_before = time.now() + (left - 90) * DAY, not_after = time.now() + left * DAY}
+  deploy.install{dir = dir, pem = cert:pem(), key = key}
+  return cert.serial
+end
+
+local ONE = '{name = "www", domains = {"www.a.test"}, install = {dir = "HOME/www"}}'
+
+test("what is due is renewed, what is fine is left, and the table says why", LONG, function(t)
+  local ca = pebble.start(t)
+  local home = estate(t, ca, [[
+    {name = "old", domains = {"old.a.test"}, install = {dir = "HOME/old"}},
+    {name = "new", domains = {"new.a.test", "www.new.a.test"}, key_type = "rsa2048"},
+    {name = "fine", domains = {"fine.a.test"}, install = {dir = "HOME/fine"}},
+    {name = "more", domains = {"more.a.test", "added.a.test"}, install = {dir = "HOME/more"}}]])
+  in_service(home .. "/old", "old.a.test", 5)
+  in_service(home .. "/more", "more.a.test", 80)
+  local fine = in_service(home .. "/fine", "fine.a.test", 80)
+  expect(run(home, "--dry-run"), 0, "old +would renew +%S+ +it expires in 4d 23h",
+    "new +would renew +there is none yet", "fine +fine",
+    "more +would renew +%S+ +added.a.test is not in it")
+  t:equal(ca:issued(), 0)
+  expect(run(home), 0, "old +renewed", "new +renewed", "fine +fine", "more +renewed")
+  t:equal(ca:issued(), 3)
+  t:equal(deploy.current(home .. "/fine").leaf.serial, fine)
+  local new = deploy.current(home .. "/state/live/new")
+  t:equal({new.matches, new.key.type, #new.chain >= 2}, {true, "rsa2048", true})
+  expect(run(home), 0, "old +fine", "new +fine")
+  t:equal(ca:issued(), 3)
+end)
+
+test("names on the command line choose, --force renews", LONG, function(t)
+  local ca = pebble.start(t)
+  local home = estate(t, ca, ONE .. ', {name = "b", domains = {"b.a.test"}}')
+  expect(run(home, "www"), 0, "www +renewed")
+  expect(run(home, "--force", "www"), 0, "www +renewed +%S+ +forced")
+  t:equal(ca:issued(), 2)
+  expect(run(home, "wwww"), 2, "did you mean www")
+  expect(run(home, "--fore"), 2, "did you mean %-%-force")
+end)
+
+test("twenty renewals in a row, with 90 % of the nonces rejected", {timeout = "180s"},
+  function(t)
+    local ca = pebble.start(t, {nonce_reject = 90})
+    local home = estate(t, ca, ONE)
+    for _ = 1, 20 do expect(run(home, "--force"), 0, "www +renewed") end
+    t:equal(ca:issued(), 20)
+  end)
+
+test("twenty renewals in a row, with Pebble's own chaos", {timeout = "280s"}, function(t)
+  local ca = pebble.start(t, {sleep_time = 1})
+  local home = estate(t, ca, ONE)
+  for _ = 1, 20 do expect(run(home, "--force"), 0, "www +renewed") end
+  t:equal(ca:issued(), 20)
+end)
+
+test("killed at any moment, it goes on with one certificate in the end", {timeout = "180s"},
+  function(t)
+    local ca = pebble.start(t)
+    local whole = time.cpu()
+    expect(run(estate(t, ca, ONE)), 0)
+    whole = time.cpu() - whole
+    local before = ca:issued()
+    local rounds = 12
+    for round = 1, rounds do
+      local home = estate(t, ca, ONE)
+      for kill = 1, 3 do
+        local child = process.spawn{argv = {program, "renew", "--config",
+          home .. "/estate.lua"}}
+        task.sleep(whole * (round * 3 + kill) / (rounds * 3 + 3))
+        child:kill("KILL")
+        child:close()
+      end
+      expect(run(home), 0)
+      local now = deploy.current(home .. "/www")
+      t:equal(now.matches, true)
+      t:equal(fs.list(home .. "/state/orders/www"), {})
+    end
+    local issued = ca:issued() - before
+    assert(issued == rounds, ("%d certificates for %d renewals"):format(issued, rounds))
+  end)
+
+test("EAB keys come from where the estate says and appear nowhere", LONG, function(t)
+  local canary = "c2VjcnVuLWNhbmFyeS1oZXJlLXRoZXJlLWV2ZXJ5d2hlcmU"
+  local ca = pebble.start(t, {eab = {["kid-1"] = canary}})
+  local home = estate(t, ca, ONE)
+  local text = fs.read(home .. "/estate.lua"):gsub("terms_agreed = true",
+    'terms_agreed = true, eab = {kid = "kid-1", hmac_key = secret "env:CANARY"}')
+  fs.write(home .. "/estate.lua", text)
+  local result = process.run{argv = {program, "--log-level=debug", "renew", "--config",
+    home .. "/estate.lua"}, env = {CANARY = canary}, check = false, timeout = "60s"}
+  expect(result, 0, "www +renewed")
+  t:equal((result.stdout .. result.stderr):find(canary, 1, true), nil)
+  local wrong = process.run{argv = {program, "--log-level=debug", "renew", "--force",
+    "--config", home .. "/estate.lua"}, env = {CANARY = false}, check = false}
+  expect(wrong, 0) -- the account exists; its EAB is not needed again
+  fs.remove_tree(home .. "/state/accounts")
+  wrong = process.run{argv = {program, "renew", "--force", "--config", home .. "/estate.lua"},
+    env = {CANARY = "d3Jvbmcta2V5LXdyb25nLWtleS13cm9uZy1rZXktMTIzNA"}, check = false}
+  expect(wrong, 1, "www +FAILED")
+  t:equal((wrong.stdout .. wrong.stderr):find("d3Jvbmct", 1, true), nil)
+end)
+
+test("a policy that says no exits 3, names rule and line, and asks no CA", LONG, function(t)
+  local ca = pebble.start(t)
+  local home = estate(t, ca, ONE, 'policies = {"keys", "./ours.lua"}')
+  fs.write(home .. "/ours.lua",
+    'applies = {"renew"}\nfunction check(r)\n  return deny("not %s", r.names[1])\nend\n')
+  expect(run(home), 3, "www +denied", "not www.a.test", "ours.lua:3")
+  t:equal(ca:issued(), 0)
+end)
+
+test("a reload that fails leaves the certificate in service, and nothing is ordered twice",
+  LONG, function(t)
+    local ca = pebble.start(t)
+    local home = estate(t, ca, '{name = "www", domains = {"www.a.test"}, '
+      .. 'install = {dir = "HOME/www"}, reload = {"sh", "-c", "test -e HOME/ok"}}')
+    local old = in_service(home .. "/www", "www.a.test", 5)
+    expect(run(home), 1, "www +FAILED", "reload after installing", "is back")
+    t:equal(deploy.current(home .. "/www").leaf.serial, old)
+    fs.write(home .. "/ok", "")
+    expect(run(home), 0, "www +renewed")
+    t:equal(ca:issued(), 1)
+  end)
+
+------------------------------------------------------------------ a CA that misbehaves
+
+--- An https server with our own certificate in place of a CA.
+local function fake_ca(t, handler, days)
+  local dir, key = t:tmpdir(), x509.key{}
+  local cert = x509.sign{subject = {CN = "fake"}, key = key, names = {"127.0.0.1"},
+    is_ca = true, not_before = time.now() - 90 * DAY, not_after = time.now() + days * DAY}
+  fs.write(dir .. "/ca.pem", cert:pem())
+  local server = http.serve{listen = "127.0.0.1:0", tls = {cert = cert:pem(), key = key},
+    handler = handler}
+  t:defer(function() server:close{grace = 0} end)
+  return {directory = ("https://127.0.0.1:%d/dir"):format(server.port), ca = dir .. "/ca.pem"}
+end
+
+local function refuses(t, ca, ...)
+  local home = estate(t, ca, ONE)
+  local old = in_service(home .. "/www", "www.a.test", 5)
+  local result = expect(run(home), 1, "www +FAILED", ...)
+  t:equal(deploy.current(home .. "/www").leaf.serial, old)
+  return result
+end
+
+local function answers(status, content_type, body)
+  return function() return {status = status, headers = {["content-type"] = content_type},
+    body = body} end
+end
+
+test("a CA that cannot be reached is named with its port", LONG, function(t)
+  refuses(t, {directory = "https://127.0.0.1:1/dir"}, "127.0.0.1:1", "connect")
+end)
+
+test("a CA whose certificate expired is told apart", LONG, function(t)
+  refuses(t, fake_ca(t, answers(200, "application/json", "{}"), -1), "expired")
+end)
+
+test("a CA whose certificate is not trusted is told apart", LONG, function(t)
+  local ca = fake_ca(t, answers(200, "application/json", "{}"), 30)
+  local other = fake_ca(t, answers(200, "application/json", "{}"), 30)
+  refuses(t, {directory = ca.directory, ca = other.ca}, "tls")
+end)
+
+test("HTML, half JSON, a wrong type, too much, and a loop are each explained", LONG,
+  function(t)
+    refuses(t, fake_ca(t, answers(200, "text/html", "<html>maintenance</html>"), 30), "html")
+    refuses(t, fake_ca(t, answers(200, "application/json", '{"newNonce": "htt'), 30), "JSON")
+    refuses(t, fake_ca(t, answers(502, "text/html", "<h1>Bad gateway</h1>"), 30), "502")
+    refuses(t, fake_ca(t, answers(200, "application/json", ("x"):rep(10 * 1024 * 1024)), 30),
+      "limit")
+    refuses(t, fake_ca(t, function() return {status = 302, headers = {location = "/dir"}} end,
+      30), "redirect")
+    refuses(t, fake_ca(t, answers(200, "application/json", json.encode{newNonce = 5}), 30),
+      "newNonce")
+  end)
+
+test("port 80 without the right to it says how to get it", LONG, function(t)
+  local ca = pebble.start(t)
+  local home = estate(t, {directory = ca.directory, ca = ca.ca, http01 = "192.0.2.1:80"}, ONE)
+  expect(run(home), 1, "www +FAILED", "192.0.2.1:80")
+end)
+
+test("a full disk is named, and what is in service stays", LONG, function(t)
+  local ca = pebble.start(t)
+  local home = estate(t, ca, '{name = "www", domains = {"www.a.test"}, '
+    .. 'install = {dir = "/dev/full/www"}}')
+  expect(run(home), 1, "www +FAILED", "/dev/full")
+end)
+
+test("SIGINT cancels, cleans up, and exits 130", LONG, function(t)
+  local ca = pebble.start(t, {sleep_time = 10})
+  local home = estate(t, ca, ONE)
+  local child = process.spawn{argv = {program, "renew", "--config", home .. "/estate.lua"}}
+  t:defer(function() child:close() end)
+  task.sleep(1)
+  child:kill("INT")
+  local result = child:wait("20s")
+  t:equal(result.status, 130)
+end)
