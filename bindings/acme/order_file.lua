@@ -47,6 +47,7 @@ function order_file.open(dir)
       ("%s: another run is working on this certificate"):format(dir),
       {retryable = true, cause = err})
   end
+  fs.sweep(dir)
   return setmetatable({dir = dir, lock = lock}, OrderFile)
 end
 

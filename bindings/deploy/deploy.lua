@@ -175,6 +175,7 @@ function deploy.install(options)
   args.check("deploy.install", INSTALL, options)
   local dir, step = options.dir, options.on_step or function() end
   fs.mkdir(dir, {parents = true, mode = "0755"})
+  fs.sweep(dir)
   local previous, all = link_target(dir), generations(dir)
   local name = ("gen-%06d"):format(#all > 0 and all[#all].number + 1 or 1)
   local folder = dir .. "/" .. name

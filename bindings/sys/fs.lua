@@ -79,6 +79,21 @@ function fs.lock(path, options)
   end
 end
 
+--- Remove what killed writes left behind in a folder: our own temporary files and links
+--- (`.secrun-` and 16 hexadecimal digits). Only for folders that nobody else writes to now.
+---@param path string
+---@return integer count
+function fs.sweep(path)
+  local count = 0
+  for _, name in ipairs(fs.list(path)) do
+    if name:find("^%.secrun%-%x+$") and #name == 24 then
+      fs.remove(path .. "/" .. name, {missing_ok = true})
+      count = count + 1
+    end
+  end
+  return count
+end
+
 local guard_mt = {
   __close = function(guard) fs.remove_tree(guard.path, {missing_ok = true}) end,
 }

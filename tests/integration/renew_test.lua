@@ -213,7 +213,7 @@ end)
 
 test("HTML, half JSON, a wrong type, too much, and a loop are each explained", LONG,
   function(t)
-    refuses(t, fake_ca(t, answers(200, "text/html", "<html>maintenance</html>"), 30), "html")
+    refuses(t, fake_ca(t, answers(200, "text/html", "<html>maintenance</html>"), 30), "HTML page")
     refuses(t, fake_ca(t, answers(200, "application/json", '{"newNonce": "htt'), 30), "JSON")
     refuses(t, fake_ca(t, answers(502, "text/html", "<h1>Bad gateway</h1>"), 30), "502")
     refuses(t, fake_ca(t, answers(200, "application/json", ("x"):rep(10 * 1024 * 1024)), 30),

@@ -241,3 +241,12 @@ test("reading and writing ask for permission", function(t)
     t:equal(denied(script), true, script)
   end
 end)
+
+test("sweep removes what killed writes left, and nothing else", function(t)
+  local dir = t:tmpdir()
+  for _, name in ipairs{".secrun-0123456789abcdef", ".secrun-notes", "key.pem"} do
+    fs.write(dir .. "/" .. name, "x")
+  end
+  t:equal(fs.sweep(dir), 1)
+  t:equal(fs.list(dir), {".secrun-notes", "key.pem"})
+end)
