@@ -44,6 +44,7 @@ typedef struct sr_connect {
     double attempt;  /* seconds an address may take while others are left; 0: 5 s */
     sr_tls_ctx *tls; /* a client context (a reference is taken), or NULL */
     const char *servername; /* SNI and name to verify; NULL: host */
+    sr_vm *vm; /* whose permissions the addresses of a name need; NULL: none */
 } sr_connect;
 
 /* Resolve, try the addresses in order, shake hands. Returns at once, NULL on bad

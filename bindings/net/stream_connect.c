@@ -33,6 +33,8 @@ struct sr_dial {
     char *servername;
     sr_buf tried; /* "127.0.0.1:80: connection refused, …" */
     int last;     /* code of the last failure */
+    sr_vm *vm;    /* asked before each attempt, NULL: nobody */
+    sr_err denied;
 };
 
 static void dial_free(sr_dial *d) {
@@ -92,10 +94,14 @@ static void give_up(sr_dial *d) {
     sr_err err = {0};
     bool same = d->count <= 1 && d->tried.data &&
                 strncmp(d->tried.data, s->name, strlen(s->name)) == 0;
-    (void)sr_fail(&err, SR_CONNECT, uv_err_name(d->last), "cannot connect to %s%s%s%s",
-                  same ? "" : s->name, same ? "" : ": ",
-                  d->tried.data ? d->tried.data : uv_strerror(d->last), mend_of(d->last));
-    err.retryable = true;
+    if (d->denied.kind && !d->tried.len)
+        err = d->denied;
+    else
+        (void)sr_fail(&err, SR_CONNECT, uv_err_name(d->last),
+                      "cannot connect to %s%s%s%s", same ? "" : s->name, same ? "" : ": ",
+                      d->tried.data ? d->tried.data : uv_strerror(d->last),
+                      mend_of(d->last));
+    err.retryable = err.kind == SR_CONNECT;
     sr_stream_ref(s);
     s->dial = NULL;
     dial_drop(d);
@@ -174,8 +180,18 @@ static int try_addr(sr_dial *d, const struct sockaddr *sa) {
     return 0;
 }
 
+/* May the next address be connected to? */
+static bool permitted(sr_dial *d) {
+    char text[80];
+    if (!d->vm) return true;
+    sr_addr_text((struct sockaddr *)&d->addrs[d->at], text, sizeof text);
+    return sr_allowed_peer(d->vm, d->s->name, text, &d->denied) == 0;
+}
+
 void sr_dial_next(sr_stream *s) {
     sr_dial *d = s->dial;
+    while (!s->local_socket && d->at < d->count && !permitted(d))
+        d->at++;
     if (s->local_socket || d->at == d->count) return give_up(d);
     d->at++;
     int rc = try_addr(d, (struct sockaddr *)&d->addrs[d->at - 1]);
@@ -300,6 +316,7 @@ sr_stream *sr_stream_connect(sr_loop *loop, const sr_connect *how, sr_err *err) 
     d->s = sr_stream_ref(s);
     s->dial = d;
     d->port = how->port;
+    d->vm = how->vm;
     d->attempt = how->attempt > 0 ? how->attempt : 5.0;
     d->tls = how->tls ? sr_tls_ctx_ref(how->tls) : NULL;
     const char *servername = how->servername ? how->servername : how->host;

@@ -15,11 +15,23 @@
 /* ---------------------------------------------------------------- shared */
 
 void sr_net_target(char *buf, size_t size, const char *host, int port) {
-    snprintf(buf, size, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port);
+    bool v6 = strchr(host, ':') != NULL;
+    if (port)
+        snprintf(buf, size, v6 ? "[%s]:%d" : "%s:%d", host, port);
+    else
+        snprintf(buf, size, v6 ? "[%s]" : "%s", host);
+}
+
+void sr_allow_unix(lua_State *L, const char *path) {
+    char target[160];
+    if (strlen(path) < sizeof target - 5) {
+        snprintf(target, sizeof target, "unix:%s", path);
+        sr_allow(L, SR_PERM_NET, target);
+    } /* a longer one is refused as path of a socket */
 }
 
 void sr_allow_path(lua_State *L, const char *path) {
-    sr_allow(L, SR_PERM_READ, path);
+    sr_allow_unix(L, path);
     sr_allow(L, SR_PERM_WRITE, path);
 }
 
@@ -119,7 +131,7 @@ static void check_target(lua_State *L, const sr_connect *how) {
         sr_raise(L, SR_USAGE, "BAD_ARGUMENT",
                  "stream.connect: unix stands alone, without host, port and local_addr");
     if (how->path) {
-        sr_allow_path(L, how->path);
+        sr_allow_unix(L, how->path);
         return;
     }
     if (!how->host || !how->port)
@@ -141,7 +153,8 @@ static int l_connect(lua_State *L) {
                       .port = (int)sr_arg_int(L, 1, "port", 0),
                       .path = sr_arg_string(L, 1, "unix", NULL, NULL),
                       .local_addr = sr_arg_string(L, 1, "local_addr", NULL, NULL),
-                      .attempt = sr_arg_duration(L, 1, "attempt", 5)};
+                      .attempt = sr_arg_duration(L, 1, "attempt", 5),
+                      .vm = sr_vm_of(L)};
     double timeout = sr_arg_duration(L, 1, "timeout", SR_WAIT_TIME);
     check_target(L, &how);
     if (sr_arg_push(L, 1, "tls") != LUA_TNIL &&

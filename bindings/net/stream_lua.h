@@ -27,9 +27,11 @@ sr_tls_ctx *sr_push_tls_ctx(lua_State *L, int idx, const char *fn, bool server,
 
 /* Push {host=, port=} or {path=}, with a __tostring. */
 void sr_push_address(lua_State *L, const struct sockaddr *sa);
-/* "host:port" as permissions know it. */
+/* "host:port" as permissions know it; the host alone stands for any port (port 0). */
 void sr_net_target(char *buf, size_t size, const char *host, int port);
-/* Raise denied unless this VM may use the unix socket. */
+/* Raise denied unless this VM may use the unix socket ("unix:/path" of the network). */
+void sr_allow_unix(lua_State *L, const char *path);
+/* The same for listening, which also makes and removes a file. */
 void sr_allow_path(lua_State *L, const char *path);
 
 int sr_stream_l_listen(lua_State *L);

@@ -215,7 +215,9 @@ static int l_recv(lua_State *L) {
 
 static int raise_send(lua_State *L, const udp *u, int rc) {
     return sr_raise(L, rc == UV_EMSGSIZE ? SR_LIMIT : SR_IO, uv_err_name(rc),
-                    "sending on %s: %s", u->name, uv_strerror(rc));
+                    "sending on %s: %s%s", u->name, uv_strerror(rc),
+                    rc == UV_EINVAL ? "; open it on 0.0.0.0 or :: to reach other machines"
+                                    : "");
 }
 
 static int send_finish(lua_State *L, sr_op *op) {
@@ -370,7 +372,8 @@ int sr_stream_l_udp(lua_State *L) {
     const char *host = sr_arg_string(L, 1, "host", "127.0.0.1", NULL);
     int port = (int)sr_arg_int(L, 1, "port", 0);
     sr_net_target(target, sizeof target, host, port);
-    sr_allow(L, SR_PERM_NET, target);
+    if (port)
+        sr_allow(L, SR_PERM_NET, target); /* else a client: each send is asked for */
     udp **box = lua_newuserdatauv(L, sizeof *box, 0);
     *box = NULL;
     luaL_setmetatable(L, SR_UDP_TYPE);
