@@ -1,7 +1,8 @@
 /* stream_tls.c – the option `tls = {…}` of streams, and what conn:tls() tells.
  *
  * cert, key and ca are PEM text when they contain "-----BEGIN", else the path of a file
- * (which the VM must be allowed to read). A key may also be a secret or an x509.key.
+ * (which the VM must be allowed to read); certificates may also be an x509.cert or a list
+ * of them, leaf first, and a key a secret or an x509.key.
  */
 #include "stream_lua.h"
 
@@ -17,8 +18,9 @@ enum { FILE_MAX = 4 << 20 };
 
 static const sr_arg client_args[] = {
     {"verify", SR_BOOL, 0, "true", "check the peer's certificate and name"},
-    {"ca", SR_STRING, SR_NONEMPTY, "the system's bundle", "CA certificates: PEM or file"},
-    {"cert", SR_STRING, SR_NONEMPTY, NULL, "our certificate and chain: PEM or file"},
+    {"ca", SR_ANY, 0, "the system's bundle",
+     "CA certificates: PEM, file, x509.cert or list"},
+    {"cert", SR_ANY, 0, NULL, "certificate and chain: PEM, file, x509.cert or list"},
     {"key", SR_ANY, 0, NULL, "its key: x509.key, secret, PEM or file"},
     {"passphrase", SR_SECRET, 0, NULL, "of an encrypted key"},
     {"servername", SR_STRING, SR_NONEMPTY, "host", "name to send and to verify"},
@@ -29,14 +31,14 @@ static const sr_arg client_args[] = {
     {0}};
 
 static const sr_arg server_args[] = {
-    {"cert", SR_STRING, SR_NONEMPTY, NULL, "certificate and chain: PEM or file"},
+    {"cert", SR_ANY, 0, NULL, "certificate and chain: PEM, file, x509.cert or list"},
     {"key", SR_ANY, 0, NULL, "its key: x509.key, secret, PEM or file"},
     {"passphrase", SR_SECRET, 0, NULL, "of an encrypted key"},
     {"certs", SR_LIST, 0, NULL,
      "more of {cert=, key=}, chosen by the client's server name", .choices = "table"},
     {"client_auth", SR_ENUM, 0, "none", "ask clients for a certificate",
      .choices = "none|request|require"},
-    {"ca", SR_STRING, SR_NONEMPTY, NULL, "CAs of client certificates: PEM or file"},
+    {"ca", SR_ANY, 0, NULL, "CAs of client certificates: PEM, file, x509.cert or list"},
     {"verify", SR_BOOL, 0, "true", "check client certificates"},
     {"alpn", SR_LIST, 0, NULL, "protocols, most wanted first", .choices = "string"},
     {"min_version", SR_ENUM, 0, "1.2", "oldest TLS version", .choices = "1.2|1.3"},
@@ -45,7 +47,7 @@ static const sr_arg server_args[] = {
     {0}};
 
 static const sr_arg pair_args[] = {
-    {"cert", SR_STRING, SR_REQUIRED | SR_NONEMPTY, NULL, "certificate and chain"},
+    {"cert", SR_ANY, SR_REQUIRED, NULL, "certificate and chain"},
     {"key", SR_ANY, SR_REQUIRED, NULL, "its key: x509.key, secret, PEM or file"},
     {"passphrase", SR_SECRET, 0, NULL, "of an encrypted key"},
     {0}};
@@ -121,44 +123,85 @@ static int refuse(lua_State *L, const char *fn, sr_err *err) {
     return sr_throw(L, err);
 }
 
-/* The bytes of field key (a string, or a secret if allowed); files are asked for. The
- * table keeps them alive. */
+/* Push the certificate as PEM (RFC 7468), in memory of Lua's only. */
+static void push_pem(lua_State *L, X509 *cert) {
+    luaL_Buffer b;
+    unsigned char line[68];
+    int len = i2d_X509(cert, NULL);
+    if (len <= 0) luaL_error(L, "the peer's certificate cannot be encoded");
+    unsigned char *der = lua_newuserdatauv(L, (size_t)len, 0), *end = der;
+    i2d_X509(cert, &end);
+    luaL_buffinit(L, &b);
+    luaL_addstring(&b, "-----BEGIN CERTIFICATE-----\n");
+    for (int at = 0; at < len; at += 48) {
+        int n = EVP_EncodeBlock(line, der + at, len - at < 48 ? len - at : 48);
+        luaL_addlstring(&b, (const char *)line, (size_t)n);
+        luaL_addchar(&b, '\n');
+    }
+    luaL_addstring(&b, "-----END CERTIFICATE-----\n");
+    luaL_pushresult(&b);
+    lua_remove(L, -2);
+}
+
+/* Push the PEM of the x509.cert or list of them on top of the stack. */
+static void push_certs(lua_State *L, const char *key) {
+    luaL_Buffer b;
+    int value = lua_gettop(L);
+    if (luaL_testudata(L, value, SR_CERT_TYPE)) {
+        push_pem(L, sr_check_cert(L, value)->x509);
+        return;
+    }
+    if (!lua_istable(L, value) || lua_rawlen(L, value) == 0)
+        sr_raise(L, SR_USAGE, "BAD_ARGUMENT",
+                 "tls: %s must be PEM, a path, an x509.cert or a list of them, got %s",
+                 key, luaL_typename(L, value));
+    luaL_buffinit(L, &b);
+    for (lua_Integer i = 1; i <= (lua_Integer)lua_rawlen(L, value); i++) {
+        lua_rawgeti(L, value, i);
+        push_pem(L, sr_check_cert(L, -1)->x509);
+        lua_remove(L, -2);
+        luaL_addvalue(&b);
+    }
+    luaL_pushresult(&b);
+}
+
+/* The text of field key, pushed so that it stays: a string or secret as it is,
+ * certificates as PEM. A path is asked for. */
 static text field_text(lua_State *L, int idx, const char *key) {
     text t = {NULL, 0};
-    if (sr_arg_push(L, idx, key) != LUA_TNIL) {
-        t.data = sr_check_secret(L, -1, &t.len);
-        if (!is_pem(t.data, t.len)) {
-            if (strlen(t.data) != t.len || luaL_testudata(L, -1, SR_SECRET_TYPE))
-                sr_raise(L, SR_USAGE, NULL,
-                         "tls: %s is neither PEM nor the path of a file", key);
-            sr_allow(L, SR_PERM_READ, t.data);
-        }
+    int type = sr_arg_push(L, idx, key);
+    if (type == LUA_TNIL) return t;
+    if (type != LUA_TSTRING && !luaL_testudata(L, -1, SR_SECRET_TYPE)) {
+        push_certs(L, key);
+        lua_remove(L, -2);
     }
-    lua_pop(L, 1);
+    t.data = sr_check_secret(L, -1, &t.len);
+    if (is_pem(t.data, t.len)) return t;
+    if (strlen(t.data) != t.len || luaL_testudata(L, -1, SR_SECRET_TYPE))
+        sr_raise(L, SR_USAGE, NULL, "tls: %s is neither PEM nor the path of a file", key);
+    sr_allow(L, SR_PERM_READ, t.data);
     return t;
 }
 
 /* cert and key of the table at idx, if given. */
 static void read_identity(lua_State *L, int idx, const char *fn, sr_tls_ctx *ctx) {
     sr_err err = {0};
-    text cert = field_text(L, idx, "cert"), key = {NULL, 0}, passphrase = {NULL, 0};
+    int top = lua_gettop(L);
+    text cert = field_text(L, idx, "cert"), key = {NULL, 0};
+    const char *passphrase = NULL;
     EVP_PKEY *pkey = NULL;
-    int type = sr_arg_push(L, idx, "key");
-    if ((type == LUA_TNIL) != (cert.data == NULL))
+    bool has_key = sr_arg_push(L, idx, "key") != LUA_TNIL;
+    if (has_key != (cert.data != NULL))
         sr_raise(L, SR_USAGE, NULL, "%s: tls: give both cert and key, or neither", fn);
-    if (type == LUA_TNIL) {
-        lua_pop(L, 1);
-        return;
-    }
     if (luaL_testudata(L, -1, SR_KEY_TYPE))
         pkey = sr_check_key(L, -1)->pkey;
-    else
+    else if (has_key)
         key = field_text(L, idx, "key");
     if (sr_arg_push(L, idx, "passphrase") != LUA_TNIL)
-        passphrase.data = sr_check_secret(L, -1, &passphrase.len);
-    if (add_identity(ctx, cert, key, pkey, passphrase.data, &err) != 0)
+        passphrase = sr_check_secret(L, -1, NULL);
+    if (has_key && add_identity(ctx, cert, key, pkey, passphrase, &err) != 0)
         refuse(L, fn, &err);
-    lua_pop(L, 2);
+    lua_settop(L, top);
 }
 
 static void read_identities(lua_State *L, int idx, const char *fn, sr_tls_ctx *ctx) {
@@ -199,6 +242,7 @@ static void read_options(lua_State *L, int idx, const char *fn, bool server,
     sr_err err = {0};
     text ca = field_text(L, idx, "ca");
     if (ca.data && add_trust(ctx, ca, &err) != 0) refuse(L, fn, &err);
+    lua_pop(L, 1);
     sr_tls_ctx_verify(ctx, sr_arg_bool(L, idx, "verify", true));
     sr_tls_ctx_allow_truncated(ctx, sr_arg_bool(L, idx, "allow_truncated", false));
     if (sr_tls_ctx_versions(ctx, sr_arg_string(L, idx, "min_version", NULL, NULL),
@@ -254,26 +298,6 @@ static void set_string(lua_State *L, const char *key, const char *value) {
     if (!value) return;
     lua_pushstring(L, value);
     lua_setfield(L, -2, key);
-}
-
-/* Push the certificate as PEM (RFC 7468), in memory of Lua's only. */
-static void push_pem(lua_State *L, X509 *cert) {
-    luaL_Buffer b;
-    unsigned char line[68];
-    int len = i2d_X509(cert, NULL);
-    if (len <= 0) luaL_error(L, "the peer's certificate cannot be encoded");
-    unsigned char *der = lua_newuserdatauv(L, (size_t)len, 0), *end = der;
-    i2d_X509(cert, &end);
-    luaL_buffinit(L, &b);
-    luaL_addstring(&b, "-----BEGIN CERTIFICATE-----\n");
-    for (int at = 0; at < len; at += 48) {
-        int n = EVP_EncodeBlock(line, der + at, len - at < 48 ? len - at : 48);
-        luaL_addlstring(&b, (const char *)line, (size_t)n);
-        luaL_addchar(&b, '\n');
-    }
-    luaL_addstring(&b, "-----END CERTIFICATE-----\n");
-    luaL_pushresult(&b);
-    lua_remove(L, -2);
 }
 
 void sr_push_tls_info(lua_State *L, sr_tls *tls) {

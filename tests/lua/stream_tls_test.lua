@@ -371,14 +371,21 @@ test("certificate, key and CA can be files", function(t)
   end)
 end)
 
-test("a key object serves as key", function(t)
-  local key = require "x509".read_key{pem = certs.server.key}
-  meet({cert = certs.server.cert, key = key}, function(conn)
-    conn:write "from an object\n"
+test("objects of x509 serve as certificate, key and CA", function(t)
+  local x509 = require "x509"
+  local key = x509.read_key{pem = certs.server.key}
+  local cert = x509.read(certs.server.cert)
+  local ca = x509.read(certs.ca)
+  meet({cert = {cert, ca}, key = key}, function(conn)
+    conn:write "from objects\n"
   end, function(port)
-    local conn <close> = connect(port)
-    t:equal(conn:read(), "from an object")
+    local conn <close> = connect(port, {ca = {ca}})
+    t:equal(conn:read(), "from objects")
+    t:equal(#conn:tls().peer_chain, 2)
   end)
+  t:raises(function() connect(1, {ca = {}}) end, "usage", "x509.cert or a list")
+  t:raises(function() connect(1, {ca = 42}) end, "usage", "got number")
+  t:raises(function() connect(1, {ca = {key}}) end, "usage")
 end)
 
 test("a hundred TLS connections at once", {timeout = "60s"}, function(t)
