@@ -1,8 +1,9 @@
 /* fs.c – the module "fs.core": every file operation as a job off the loop.
  *
  * A face checks its arguments and asks for permission, both on the loop; then one fs_job
- * carries copies of everything to the pool and the results back. A job whose task was
- * cancelled runs on detached: an atomic write is then either done or not, never half.
+ * carries copies of everything to the pool and the results back. A job that changes
+ * something is steady: a cancelled task sees its end first, so that nothing changes
+ * behind the back of the clean-up. One that only looks is let go of.
  *
  * fs.lua adds what is order and choice: waiting for a lock, temporary folders.
  */
@@ -21,6 +22,7 @@ typedef struct verb {
     const char *name;
     int (*run)(fs_job *j, sr_err *err);         /* in the pool */
     int (*push)(lua_State *L, const fs_job *j); /* in the task; NULL: no result */
+    bool changes;
 } verb;
 
 struct fs_job {
@@ -68,8 +70,16 @@ static void job_describe(const sr_op *op, char *buf, size_t size) {
     snprintf(buf, size, "%s %s", j->verb->name, j->path);
 }
 
-static const sr_op_class job_class = {"fs", job_finish, job_cancel, job_free,
-                                      job_describe};
+static const sr_op_class look_class = {.name = "fs",
+                                       .finish = job_finish,
+                                       .cancel = job_cancel,
+                                       .free = job_free,
+                                       .describe = job_describe};
+static const sr_op_class change_class = {.name = "fs",
+                                         .finish = job_finish,
+                                         .free = job_free,
+                                         .describe = job_describe,
+                                         .steady = true};
 
 /* Raises only before anything is allocated, or after freeing it. */
 static fs_job *job_new(lua_State *L, const verb *v, const char *path, const char *other) {
@@ -88,7 +98,7 @@ static fs_job *job_new(lua_State *L, const verb *v, const char *path, const char
         luaL_error(L, "not enough memory");
         return NULL;
     }
-    sr_op_init(&j->job.op, &job_class, loop);
+    sr_op_init(&j->job.op, v->changes ? &change_class : &look_class, loop);
     return j;
 }
 
@@ -187,8 +197,8 @@ static int run_append(fs_job *j, sr_err *err) {
                         err);
 }
 
-static const verb write_verb = {"fs.write", run_write, NULL};
-static const verb append_verb = {"fs.append", run_append, NULL};
+static const verb write_verb = {"fs.write", run_write, NULL, true};
+static const verb append_verb = {"fs.append", run_append, NULL, true};
 
 static const sr_arg write_args[] = {
     {"mode", SR_ANY, 0, "\"0600\"", "octal text; exact, whatever the umask"},
@@ -255,7 +265,7 @@ static int run_mkdir(fs_job *j, sr_err *err) {
     return sr_fs_mkdir(j->path, j->mode, j->flag, &j->flag, err);
 }
 
-static const verb mkdir_verb = {"fs.mkdir", run_mkdir, push_flag};
+static const verb mkdir_verb = {"fs.mkdir", run_mkdir, push_flag, true};
 static const sr_arg mkdir_args[] = {
     {"path", SR_STRING, SR_NONEMPTY, NULL, "the folder, when not the first argument"},
     {"parents", SR_BOOL, 0, "false", "make those above; one that exists is no error"},
@@ -298,8 +308,8 @@ static int run_remove_tree(fs_job *j, sr_err *err) {
     return settle_missing(j, sr_fs_remove_tree(j->path, err), err);
 }
 
-static const verb remove_verb = {"fs.remove", run_remove, push_flag};
-static const verb remove_tree_verb = {"fs.remove_tree", run_remove_tree, push_flag};
+static const verb remove_verb = {"fs.remove", run_remove, push_flag, true};
+static const verb remove_tree_verb = {"fs.remove_tree", run_remove_tree, push_flag, true};
 static const sr_arg remove_args[] = {
     {"missing_ok", SR_BOOL, 0, "false", "nothing there is no error"}, {0}};
 static const sr_spec remove_spec = {"fs.remove", "Remove a file.", remove_args};
@@ -329,7 +339,7 @@ static int run_rename(fs_job *j, sr_err *err) {
     return sr_fs_rename(j->path, j->other, err);
 }
 
-static const verb rename_verb = {"fs.rename", run_rename, NULL};
+static const verb rename_verb = {"fs.rename", run_rename, NULL, true};
 
 static int l_rename(lua_State *L) {
     const char *from = allowed_path(L, 1, "fs.rename", SR_PERM_WRITE);
@@ -345,9 +355,9 @@ static int run_symlink_replace(fs_job *j, sr_err *err) {
     return sr_fs_symlink_replace(j->other, j->path, err);
 }
 
-static const verb symlink_verb = {"fs.symlink", run_symlink, NULL};
-static const verb symlink_replace_verb = {"fs.symlink_replace", run_symlink_replace,
-                                          NULL};
+static const verb symlink_verb = {"fs.symlink", run_symlink, NULL, true};
+static const verb symlink_replace_verb = {"fs.symlink_replace", run_symlink_replace, NULL,
+                                          true};
 
 static int linking(lua_State *L, const verb *v) {
     const char *target = sr_fs_check_path(L, 1, v->name);
@@ -410,7 +420,7 @@ static int run_tmpdir(fs_job *j, sr_err *err) {
     return sr_fs_tmpdir(j->path, &j->data, err);
 }
 
-static const verb tmpdir_verb = {"fs.tmpdir", run_tmpdir, push_data};
+static const verb tmpdir_verb = {"fs.tmpdir", run_tmpdir, push_data, true};
 
 /* make_tmpdir(base?) → path; base is $TMPDIR or /tmp */
 static int l_make_tmpdir(lua_State *L) {
@@ -499,7 +509,7 @@ static int run_chmod(fs_job *j, sr_err *err) {
     return sr_fs_chmod(j->path, j->mode, err);
 }
 
-static const verb chmod_verb = {"fs.chmod", run_chmod, NULL};
+static const verb chmod_verb = {"fs.chmod", run_chmod, NULL, true};
 
 static int l_chmod(lua_State *L) {
     const char *path = sr_fs_check_path(L, 1, "fs.chmod");
@@ -514,7 +524,7 @@ static int run_chown(fs_job *j, sr_err *err) {
     return sr_fs_chown(j->path, j->other, err);
 }
 
-static const verb chown_verb = {"fs.chown", run_chown, NULL};
+static const verb chown_verb = {"fs.chown", run_chown, NULL, true};
 
 static int l_chown(lua_State *L) {
     const char *path = sr_fs_check_path(L, 1, "fs.chown");
@@ -547,7 +557,7 @@ static int push_lock(lua_State *L, const fs_job *j) {
     return 1;
 }
 
-static const verb trylock_verb = {"fs.lock", run_trylock, push_lock};
+static const verb trylock_verb = {"fs.lock", run_trylock, push_lock, true};
 
 /* trylock(path) → lock; raises conflict, retryable, when it is held */
 static int l_trylock(lua_State *L) {
