@@ -14,6 +14,15 @@ static int l_buf_gc(lua_State *L) {
     return 0;
 }
 
+/* The label of the secret at idx: what it shows, without "[secret " and "]". */
+static const char *push_label(lua_State *L, int idx) {
+    static const char head[] = "[secret ";
+    size_t len, skip = sizeof head - 1;
+    const char *shown = luaL_tolstring(L, idx, &len);
+    if (len <= skip + 1 || memcmp(shown, head, skip) != 0) return shown;
+    return lua_pushlstring(L, shown + skip, len - skip - 1);
+}
+
 /* A string gives a string; a secret gives a secret, labelled like its source. */
 static int convert(lua_State *L, codec *core) {
     sr_err err = {0};
@@ -25,7 +34,7 @@ static int convert(lua_State *L, codec *core) {
     luaL_setmetatable(L, BUF_TYPE);
     if (core(out, text, len, &err)) return sr_throw(L, &err);
     if (secret)
-        sr_push_secret(L, out->data, out->len, luaL_tolstring(L, 1, NULL));
+        sr_push_secret(L, out->data, out->len, push_label(L, 1));
     else
         lua_pushlstring(L, out->data, out->len);
     sr_buf_free(out);
