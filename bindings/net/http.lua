@@ -291,6 +291,9 @@ http.escape = core.escape
 --- Resolve a reference against an absolute URL, RFC 3986 5. Raises usage, protocol.
 http.join = core.join
 
+--- Close the connections that are kept for requests to come.
+http.close_idle = core.close_idle
+
 --- Serve HTTP; see http_server.
 function http.serve(...) return require "http_server".serve(...) end
 

@@ -344,18 +344,23 @@ static sr_http_pool *new_pool(struct engine *engine, const sr_http_pool_key *key
     return pool;
 }
 
-/* Close idle pools beyond the limit. */
-static void trim_pools(struct engine *engine) {
+/* Close idle pools beyond `keep`. */
+static void trim_pools(struct engine *engine, int keep) {
     int idle = 0;
     for (sr_http_pool **at = &engine->pools; *at;) {
         sr_http_pool *pool = *at;
-        if (pool->first || pool->inside || ++idle <= IDLE_POOLS) {
+        if (pool->first || pool->inside || ++idle <= keep) {
             at = &pool->next;
             continue;
         }
         *at = pool->next;
         close_pool(pool);
     }
+}
+
+void sr_http_pool_close_idle(sr_loop *loop) {
+    struct engine *engine = *sr_loop_slot(loop, &engine_key);
+    if (engine) trim_pools(engine, 0);
 }
 
 int sr_http_global_init(sr_err *err) {
@@ -382,7 +387,7 @@ int sr_http_pool_get(sr_loop *loop, const sr_http_pool_key *key, sr_http_pool **
     }
     sr_http_pool *pool = new_pool(engine, key);
     if (!pool) return sr_fail(err, SR_LIMIT, "ENOMEM", "no memory for a connection");
-    trim_pools(engine);
+    trim_pools(engine, IDLE_POOLS);
     pool->next = engine->pools;
     engine->pools = pool;
     *ret_pool = pool;

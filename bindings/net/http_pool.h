@@ -57,6 +57,9 @@ int sr_http_pool_add(sr_http_pool *pool, sr_http_transfer *transfer, sr_err *err
 void sr_http_pool_remove(sr_http_transfer *transfer);
 const sr_http_pool_key *sr_http_pool_key_of(const sr_http_pool *pool);
 
+/* Close the connections of pools in which nothing is under way. */
+void sr_http_pool_close_idle(sr_loop *loop);
+
 /* Open a socket for CURLOPT_OPENSOCKETFUNCTION and keep its watcher until it is closed.
  */
 curl_socket_t sr_http_pool_socket(sr_http_pool *pool,

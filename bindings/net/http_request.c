@@ -6,6 +6,7 @@
  * The Lua layer (http.lua) stands above and is what scripts use.
  */
 #include "net/http_face.h"
+#include "net/http_pool.h"
 #include "open.h"
 
 #include <stdlib.h>
@@ -70,6 +71,12 @@ static int l_request(lua_State *L) {
     return sr_wait(L, &a->op, SR_FOREVER);
 }
 
+/* http.core.close_idle() */
+static int l_close_idle(lua_State *L) {
+    sr_http_pool_close_idle(sr_loop_of(L));
+    return 0;
+}
+
 int luaopen_http_core(lua_State *L) {
     lua_newtable(L);
     sr_http_box_push(L);
@@ -88,6 +95,8 @@ int luaopen_http_core(lua_State *L) {
     lua_setfield(L, -2, "fail");
     lua_pushcfunction(L, sr_http_l_escape);
     lua_setfield(L, -2, "escape");
+    lua_pushcfunction(L, l_close_idle);
+    lua_setfield(L, -2, "close_idle");
     lua_pushcfunction(L, sr_http_l_check);
     lua_setfield(L, -2, "check");
     lua_pushcfunction(L, sr_http_l_encode);

@@ -262,6 +262,7 @@ int sr_http_url_parse(const char *text, size_t len, sr_http_url *ret_url, sr_err
 int sr_http_url_join(const sr_http_url *base, const char *target, size_t len,
                      sr_http_url *ret_url, sr_err *err) {
     const char *why;
+    if (!len) return sr_http_url_parse(base->text, strlen(base->text), ret_url, err);
     if (parse(base->text, target, len, ret_url, &why) == 0) return 0;
     return sr_fail(err, SR_PROTOCOL, "BAD_URL",
                    "%s points to a URL that cannot be used: %s", base->shown, why);

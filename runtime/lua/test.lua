@@ -179,11 +179,20 @@ local function settle(is_clean)
   return is_clean()
 end
 
+--- Modules that keep something open between calls offer close_idle().
+local function close_idle()
+  for _, module in pairs(package.loaded) do
+    local close = type(module) == "table" and rawget(module, "close_idle")
+    if close then close() end
+  end
+end
+
 --- Run once; ok, error, and what was left open, if anything.
 local function attempt(case, counts)
   local tasks, handles, fds = task.count(), core.handles(), core.descriptors()
   local count = size(fds)
   local ok, err = run_body(case, counts)
+  close_idle()
   if not settle(function() return task.count() <= tasks end) and ok then
     ok, err = false, errors.new{kind = "internal", code = "LEAK",
       message = ("%d tasks are left running"):format(task.count() - tasks)}

@@ -248,6 +248,7 @@ TEST(http_url_joins_relative_targets) {
         {"//other.example/f", "https://other.example/f"},
         {"http://plain.example/", "http://plain.example/"},
         {"?q", "https://ca.example/a/b?q"},
+        {"", "https://ca.example/a/b"},
     };
     sr_http_url base = {0};
     sr_err err = {0};
