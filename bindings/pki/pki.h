@@ -1,9 +1,9 @@
 /* pki.h – keys, certificates, requests, revocation lists, chains and bundles for C.
  *
- * The cores (key.c, pem.c, cert.c …) know neither Lua nor the loop: they work on bytes
- * and OpenSSL's reference-counted objects and report through sr_err. The face (x509*.c)
- * checks arguments, calls a core, and pushes. Other bindings use the cores and
- * sr_check_key() and friends.
+ * The cores (key.c, pem.c, cert.c …) know neither Lua nor the loop and need base.h only:
+ * they work on bytes and OpenSSL's reference-counted objects and report through sr_err.
+ * The face (x509*.c) checks arguments, calls a core, and pushes. Other bindings use the
+ * cores and sr_check_key() and friends.
  *
  * Sizes of what is read are bounded (SR_PKI_MAX_INPUT, SR_PKI_MAX_CERTS); times are UTC
  * seconds given by the caller, never the system's.
@@ -11,11 +11,13 @@
 #ifndef SR_PKI_H
 #define SR_PKI_H
 
-#include "secrun.h"
+#include "base.h"
 
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
+
+typedef struct lua_State lua_State; /* named by the last section only */
 
 #define SR_PKI_MAX_INPUT (8u << 20) /* bytes of PEM or DER taken at once */
 #define SR_PKI_MAX_CERTS 10000      /* certificates in one file */

@@ -123,7 +123,11 @@ static const sr_key *signing_key(lua_State *L, X509 *issuer, const sr_key *key,
 }
 
 /* --- Build and sign a certificate: self-signed, by a CA of ours, or as a CA.
- * ---@param opts table   see x509.help or the argument table above
+ * ---@param opts {issuer: x509.cert?, issuer_key: x509.key?, key: x509.key?,
+ * ---  public_key: x509.key?, csr: x509.csr?, subject: table?, names: table?,
+ * ---  serial: string?, not_before: number?, not_after: number?, days: number?,
+ * ---  is_ca: boolean?, path_len: integer?, must_staple: boolean?, key_usage: string[]?,
+ * ---  ext_key_usage: string[]?, extensions: table[]?, hash: string?}
  * ---@return x509.cert   waits for RSA and the larger curves
  * Raises usage (BAD_NAME, BAD_SUBJECT, BAD_EXTENSION, KEY_MISMATCH, NOT_A_CA). */
 static int l_sign(lua_State *L) {

@@ -36,20 +36,23 @@ test("a new key is P-256 and says so without its secret", function(t)
   shows_no_key(key)
 end)
 
-test("keys of every type survive PEM, plain and encrypted", function(t)
+test("keys of every type survive PEM", {timeout = "60s"}, function(t)
   for _, type in ipairs {"p256", "p384", "p521", "rsa2048", "ed25519"} do
     local key = x509.key{type = type}
     t:equal(key.type, type)
     local plain = x509.read_key{pem = key:pem()}
     t:equal(plain.spki_sha256, key.spki_sha256)
-    local sealed = key:pem{passphrase = "correct horse"}
-    local back = x509.read_key{pem = sealed, passphrase = "correct horse"}
-    assert(back:matches(key))
     local public = x509.read_key{pem = key:pem{public = true}}
     t:equal(public.private, false)
     assert(public:verify("data", key:sign("data")))
     assert(not public:verify("date", key:sign("data")))
   end
+end)
+
+test("an encrypted key opens with its passphrase", {timeout = "60s"}, function()
+  local key = x509.key{}
+  local sealed = key:pem{passphrase = "correct horse"}
+  assert(x509.read_key{pem = sealed, passphrase = "correct horse"}:matches(key))
 end)
 
 test("a private key leaves as a secret only", function(t)
@@ -62,7 +65,7 @@ test("a private key leaves as a secret only", function(t)
   shows_no_key(x509.pem_bundle{key = key})
 end)
 
-test("a missing passphrase and a wrong one are told apart", function(t)
+test("a missing passphrase and a wrong one differ", {timeout = "60s"}, function(t)
   local sealed = x509.key{}:pem{passphrase = "horse"}
   local err = t:raises(function() x509.read_key{pem = sealed} end, "auth", "passphrase")
   t:equal(err.code, "PASSPHRASE_REQUIRED")
@@ -259,7 +262,7 @@ test("a revoked certificate does not verify", function(t)
   verify(x509.crl{issuer = w.middle, issuer_key = w.middle_key, this_update = NOON})
 end)
 
-test("PKCS#12 survives, modern and legacy", function(t)
+test("PKCS#12 survives, modern and legacy", {timeout = "60s"}, function(t)
   local w = world()
   for _, legacy in ipairs {false, true} do
     local file = x509.pkcs12{key = w.key, cert = w.leaf, chain = {w.leaf, w.middle},
@@ -310,7 +313,7 @@ test("hostile input is refused in one line", function(t)
   t:raises(function() x509.order {1} end, "usage", "expected a certificate")
 end)
 
-test("jobs run side by side and can be abandoned", function(t)
+test("jobs run side by side and can be abandoned", {timeout = "60s"}, function(t)
   local task = require "task"
   local err = t:raises(function()
     task.timeout(0.02, function() x509.key{type = "rsa4096"} end)
@@ -322,4 +325,62 @@ test("jobs run side by side and can be abandoned", function(t)
     for i = 1, 3 do g:spawn(function() keys[i] = x509.key{type = "rsa2048"} end) end
   end
   assert(keys[1].private and keys[2].private and not keys[1]:matches(keys[2]))
+end)
+
+-- The openssl program as an independent reader and writer.
+local function openssl(...)
+  return require("process").run{argv = {"openssl", ...}, check = true}.stdout
+end
+
+test("the openssl program reads what we write", {timeout = "60s"}, function(t)
+  local fs, w, dir = require "fs", world(), t:tmpdir()
+  local function file(name, data)
+    fs.write(dir .. "/" .. name, data)
+    return dir .. "/" .. name
+  end
+  local root, middle = file("root.pem", w.root:pem()), file("middle.pem", w.middle:pem())
+  local leaf, csr = file("leaf.pem", w.leaf:pem()), file("a.csr", w.csr:pem())
+  assert(openssl("verify", "-x509_strict", "-attime", tostring(NOON), "-CAfile", root,
+    "-untrusted", middle, "-verify_hostname", "www.example.com", leaf):find "OK")
+  openssl("req", "-in", csr, "-verify", "-noout")
+  local sealed = file("key.pem", w.key:pem{passphrase = "horse"})
+  local public = openssl("pkey", "-in", sealed, "-passin", "pass:horse", "-pubout")
+  assert(x509.read_key{pem = public}:matches(w.leaf))
+  local crl = file("a.crl", x509.crl{issuer = w.root, issuer_key = w.root_key, number = 1,
+    revoked = {{serial = w.middle.serial}}}:pem())
+  assert(openssl("crl", "-in", crl, "-noout", "-text"):find("Serial Number", 1, true))
+  for _, legacy in ipairs {false, true} do
+    local p12 = file("a.p12", x509.pkcs12{key = w.key, cert = w.leaf, chain = {w.middle},
+      password = "pw", legacy = legacy})
+    local text = openssl("pkcs12", "-in", p12, "-passin", "pass:pw", "-nodes")
+    local back = x509.read_bundle{pem = text}
+    assert(back.key:matches(w.key))
+    t:equal(#back.chain, 1)
+  end
+end)
+
+test("we read what the openssl program writes", {timeout = "60s"}, function(t)
+  local fs, dir = require "fs", t:tmpdir()
+  local key, cert, p12 = dir .. "/key.pem", dir .. "/cert.pem", dir .. "/a.p12"
+  openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert,
+    "-subj", "/C=DE/O=Example, Inc./CN=www.example.com", "-days", "30",
+    "-addext", "subjectAltName=DNS:www.example.com,IP:192.0.2.1")
+  local c = x509.read(fs.read(cert))
+  t:equal(c.subject_dn, "CN=www.example.com,O=Example\\, Inc.,C=DE")
+  t:equal(tostring(c.subject), c.subject_dn)
+  t:equal(c.key_type, "rsa2048")
+  t:equal(c.lifetime, 30 * DAY)
+  local print = openssl("x509", "-in", cert, "-noout", "-fingerprint", "-sha256")
+  t:equal(print:match("=(.*)\n"):gsub(":", ""):lower(), c.sha256)
+  local serial = openssl("x509", "-in", cert, "-noout", "-serial")
+  t:equal(serial:match("=(%x+)"):lower(), c.serial)
+  local old = dir .. "/old.pem"
+  openssl("rsa", "-in", key, "-traditional", "-aes128", "-passout", "pass:horse",
+    "-out", old)
+  assert(x509.read_key{pem = fs.read(old), passphrase = "horse"}:matches(c))
+  openssl("pkcs12", "-export", "-legacy", "-inkey", key, "-in", cert,
+    "-passout", "pass:pw", "-name", "web", "-out", p12)
+  local back = x509.read_pkcs12{data = fs.read(p12), password = "pw"}
+  assert(back.key:matches(c))
+  t:equal(back.name, "web")
 end)
