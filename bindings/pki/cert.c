@@ -47,11 +47,12 @@ static int push_pkcs7(STACK_OF(X509) * chain, const unsigned char *der, size_t l
                       sr_err *err) {
     const unsigned char *p = der;
     PKCS7 *p7 = d2i_PKCS7(NULL, &p, (long)len);
-    int rc = 0;
-    if (!p7 || p != der + len || !PKCS7_type_is_signed(p7) || !p7->d.sign)
-        rc = bad_cert(err, "the PKCS#7 file is damaged or holds no certificates");
-    for (int i = 0; rc == 0 && i < sk_X509_num(p7->d.sign->cert); i++) {
-        X509 *cert = sk_X509_value(p7->d.sign->cert, i);
+    bool good = p7 && p == der + len && PKCS7_type_is_signed(p7) && p7->d.sign;
+    const STACK_OF(X509) *certs = good ? p7->d.sign->cert : NULL;
+    int rc =
+        good ? 0 : bad_cert(err, "the PKCS#7 file is damaged or holds no certificates");
+    for (int i = 0; rc == 0 && i < sk_X509_num(certs); i++) {
+        X509 *cert = sk_X509_value(certs, i);
         X509_up_ref(cert);
         rc = push_cert(chain, cert, err);
     }
@@ -180,15 +181,10 @@ const char *sr_pki_integer_hex(const ASN1_INTEGER *number, sr_arena *arena) {
 }
 
 const char *sr_pki_octets_hex(const ASN1_OCTET_STRING *octets, sr_arena *arena) {
-    static const char digits[] = "0123456789abcdef";
     if (!octets) return NULL;
     size_t len = (size_t)ASN1_STRING_length(octets);
-    const unsigned char *data = ASN1_STRING_get0_data(octets);
     char *text = sr_arena_alloc(arena, len * 2 + 1);
-    for (size_t i = 0; text && i < len; i++) {
-        text[i * 2] = digits[data[i] >> 4];
-        text[i * 2 + 1] = digits[data[i] & 15];
-    }
+    if (text) sr_pki_hex_text(text, ASN1_STRING_get0_data(octets), len);
     return text;
 }
 
@@ -196,8 +192,7 @@ static void digest_hex(X509 *cert, const EVP_MD *md, char *ret_hex) {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned len = 0;
     X509_digest(cert, md, digest, &len);
-    for (unsigned i = 0; i < len; i++)
-        snprintf(ret_hex + i * 2, 3, "%02x", digest[i]);
+    sr_pki_hex_text(ret_hex, digest, len);
 }
 
 /* Over the SubjectPublicKeyInfo as it stands, also of keys that OpenSSL cannot use. */
@@ -205,8 +200,7 @@ void sr_pki_spki_hex(const X509_PUBKEY *pubkey, char ret_hex[65]) {
     unsigned char digest[32], *der = NULL;
     int len = i2d_X509_PUBKEY(pubkey, &der);
     if (len > 0 && EVP_Digest(der, (size_t)len, digest, NULL, EVP_sha256(), NULL))
-        for (int i = 0; i < 32; i++)
-            snprintf(ret_hex + i * 2, 3, "%02x", digest[i]);
+        sr_pki_hex_text(ret_hex, digest, sizeof digest);
     OPENSSL_free(der);
 }
 

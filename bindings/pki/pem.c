@@ -17,7 +17,8 @@
 #define BEGIN "-----BEGIN "
 #define END "-----END "
 #define DASHES "-----"
-#define LINE 64
+#define LINE ((size_t)64)   /* columns */
+#define PART (LINE / 4 * 3) /* bytes they hold */
 
 static const char *find(const char *from, const char *end, const char *what) {
     return from < end ? memmem(from, (size_t)(end - from), what, strlen(what)) : NULL;
@@ -130,8 +131,8 @@ void sr_pem_free(sr_pem *pem) {
 int sr_pem_write(sr_buf *buf, const char *label, const void *der, size_t len) {
     const unsigned char *in = der;
     sr_buf_printf(buf, BEGIN "%s" DASHES "\n", label);
-    for (size_t at = 0; at < len; at += LINE / 4 * 3) {
-        int n = (int)(len - at < LINE / 4 * 3 ? len - at : LINE / 4 * 3);
+    for (size_t at = 0; at < len; at += PART) {
+        int n = (int)(len - at < PART ? len - at : PART);
         char *out = sr_buf_reserve(buf, LINE + 2);
         if (!out) return -1;
         buf->len += (size_t)EVP_EncodeBlock((unsigned char *)out, in + at, n);

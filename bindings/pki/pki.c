@@ -14,15 +14,16 @@
 #include <openssl/err.h>
 
 int sr_pki_fail(sr_err *err, sr_kind kind, const char *code, const char *fmt, ...) {
-    char text[400];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
     const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+    va_list ap;
     ERR_clear_error();
-    if (!reason) return sr_fail(err, kind, code, "%s", text);
-    return sr_fail(err, kind, code, "%s (%s)", text, reason);
+    va_start(ap, fmt);
+    sr_vset_err(err, kind, code, fmt, ap);
+    va_end(ap);
+    size_t used = strlen(err->message);
+    if (reason)
+        snprintf(err->message + used, sizeof err->message - used, " (%s)", reason);
+    return -1;
 }
 
 int sr_pki_base64url(sr_buf *buf, const void *data, size_t len) {
@@ -46,18 +47,14 @@ int sr_pki_base64url(sr_buf *buf, const void *data, size_t len) {
     return 0;
 }
 
-int sr_pki_hex(sr_buf *buf, const void *data, size_t len) {
+void sr_pki_hex_text(char *ret_text, const void *data, size_t len) {
     static const char digits[] = "0123456789abcdef";
     const unsigned char *in = data;
-    char *out = sr_buf_reserve(buf, len * 2);
-    if (!out) return -1;
     for (size_t i = 0; i < len; i++) {
-        *out++ = digits[in[i] >> 4];
-        *out++ = digits[in[i] & 15];
+        *ret_text++ = digits[in[i] >> 4];
+        *ret_text++ = digits[in[i] & 15];
     }
-    buf->len += len * 2;
-    buf->data[buf->len] = '\0';
-    return 0;
+    *ret_text = '\0';
 }
 
 /* ---------------------------------------------------------------- arenas */

@@ -27,9 +27,10 @@ typedef struct lua_State lua_State; /* named by the last section only */
 /* sr_fail() with OpenSSL's own reason appended; empties its error queue. */
 int sr_pki_fail(sr_err *err, sr_kind kind, const char *code, const char *fmt, ...)
     SR_PRINTF(4, 5);
-/* Append as base64url without padding, or as lower-case hex. */
+/* Append as base64url without padding. */
 int sr_pki_base64url(sr_buf *buf, const void *data, size_t len);
-int sr_pki_hex(sr_buf *buf, const void *data, size_t len);
+/* Write lower-case hex and a NUL: 2 * len + 1 bytes. */
+void sr_pki_hex_text(char *ret_text, const void *data, size_t len);
 /* Refuse a password-based algorithm whose work factor would keep a thread for minutes. */
 int sr_pki_check_rounds(const X509_ALGOR *alg, sr_err *err);
 

@@ -23,7 +23,7 @@ ASN1_INTEGER *sr_pki_serial(const char *hex, sr_err *err) {
     BIGNUM *bn = NULL;
     ASN1_INTEGER *serial = NULL;
     size_t len = strspn(hex, "0123456789abcdefABCDEF");
-    if (len == 0 || hex[len] || len > MAX_SERIAL * 2)
+    if (len == 0 || hex[len] || len > (size_t)MAX_SERIAL * 2)
         sr_fail(err, SR_USAGE, NULL,
                 "serial \"%.60s\": expected 1 to %d hexadecimal digits, not negative",
                 hex, MAX_SERIAL * 2);

@@ -120,9 +120,11 @@ sr_x509_work *sr_x509_work_new(lua_State *L) {
     *owner = NULL;
     luaL_setmetatable(L, work_name);
     sr_x509_work *work = *owner = calloc(1, sizeof *work);
-    if (!work) sr_raise(L, SR_LIMIT, "ENOMEM", "out of memory");
-    work->in.secret = work->in2.secret = work->out.secret = work->passphrase.secret =
-        true;
+    if (work)
+        work->in.secret = work->in2.secret = work->out.secret = work->passphrase.secret =
+            true;
+    else
+        sr_raise(L, SR_LIMIT, "ENOMEM", "out of memory");
     return work;
 }
 

@@ -102,19 +102,26 @@ static void take_roots(lua_State *L, sr_x509_work *work) {
     lua_pop(L, 1);
 }
 
+/* The list on top of the stack, the i-th of the script's. */
+static void take_crl(lua_State *L, sr_x509_work *work, int i) {
+    sr_crl *crl = sr_x509_test(L, -1, &sr_x509_crl_class);
+    if (!crl)
+        sr_raise(L, SR_USAGE, "BAD_ARGUMENT",
+                 "x509.verify: crls[%d]: expected an x509.crl, got %s", i,
+                 luaL_typename(L, -1));
+    else if (sk_X509_CRL_push(work->crls, crl->crl))
+        X509_CRL_up_ref(crl->crl);
+    else
+        sr_raise(L, SR_LIMIT, "ENOMEM", "out of memory");
+}
+
 static void take_crls(lua_State *L, sr_x509_work *work) {
     if (sr_arg_push(L, 1, "crls") == LUA_TTABLE) {
         lua_Integer count = (lua_Integer)lua_rawlen(L, -1);
         work->crls = sk_X509_CRL_new_null();
         for (lua_Integer i = 1; i <= count; i++) {
             lua_rawgeti(L, -1, i);
-            sr_crl *crl = sr_x509_test(L, -1, &sr_x509_crl_class);
-            if (!crl)
-                sr_raise(L, SR_USAGE, "BAD_ARGUMENT",
-                         "x509.verify: crls[%d]: expected an x509.crl, got %s", (int)i,
-                         luaL_typename(L, -1));
-            X509_CRL_up_ref(crl->crl);
-            if (!sk_X509_CRL_push(work->crls, crl->crl)) X509_CRL_free(crl->crl);
+            take_crl(L, work, (int)i);
             lua_pop(L, 1);
         }
     }

@@ -130,8 +130,7 @@ static void push_is_private(lua_State *L, const void *object) {
 static int spki_hex(EVP_PKEY *pkey, char ret_hex[65], sr_err *err) {
     unsigned char digest[32];
     if (sr_pkey_spki_sha256(pkey, digest, err) < 0) return -1;
-    for (int i = 0; i < 32; i++)
-        snprintf(ret_hex + i * 2, 3, "%02x", digest[i]);
+    sr_pki_hex_text(ret_hex, digest, sizeof digest);
     return 0;
 }
 

@@ -89,6 +89,11 @@ void sr_x509_push_sans(lua_State *L, const void *value) {
     }
 }
 
+static void lower(char *text, size_t len) {
+    for (size_t i = 0; i < len; i++)
+        if (text[i] >= 'A' && text[i] <= 'Z') text[i] = (char)(text[i] - 'A' + 'a');
+}
+
 /* Lower-case host names, addresses, e-mail addresses and URIs; no other sorts. */
 void sr_x509_push_names(lua_State *L, const void *value) {
     static const char *const sorts[] = {"dns", "ip", "email", "uri"};
@@ -102,22 +107,16 @@ void sr_x509_push_names(lua_State *L, const void *value) {
             luaL_Buffer b;
             size_t len = strlen(text);
             char *to = luaL_buffinitsize(L, &b, len);
-            for (size_t c = 0; c < len; c++)
-                to[c] =
-                    k == 0 && text[c] >= 'A' && text[c] <= 'Z' ? text[c] | 0x20 : text[c];
+            memcpy(to, text, len);
+            if (k == 0) lower(to, len);
             luaL_pushresultsize(&b, len);
             lua_rawseti(L, -2, ++n);
         }
 }
 
 static void push_hex(lua_State *L, const unsigned char *data, size_t len) {
-    static const char digits[] = "0123456789abcdef";
     luaL_Buffer b;
-    char *to = luaL_buffinitsize(L, &b, len * 2);
-    for (size_t i = 0; i < len; i++) {
-        to[i * 2] = digits[data[i] >> 4];
-        to[i * 2 + 1] = digits[data[i] & 15];
-    }
+    sr_pki_hex_text(luaL_buffinitsize(L, &b, len * 2 + 1), data, len);
     luaL_pushresultsize(&b, len * 2);
 }
 

@@ -50,21 +50,25 @@ static void *field(lua_State *L, int idx, const char *key, const sr_x509_class *
     return object;
 }
 
-/* Whose public key goes in; at most one of the three. */
-static EVP_PKEY *subject_key(lua_State *L, const sr_key *key, sr_csr *csr) {
+/* The key of a request that proves its possession. */
+static EVP_PKEY *csr_key(lua_State *L, X509_REQ *req) {
     sr_err err = {0};
-    const sr_key *public_key = field(L, 1, "public_key", &sr_x509_key_class);
-    if (!!key + !!csr + !!public_key != 1)
-        sr_raise(L, SR_USAGE, "BAD_ARGUMENT",
-                 "x509.sign: give one of key, public_key, csr");
-    if (public_key) return public_key->pkey;
-    if (key) return key->pkey;
-    int good = sr_csr_verify(csr->req, &err);
+    int good = sr_csr_verify(req, &err);
     if (good < 0) sr_throw(L, &err);
     if (!good)
         sr_raise(L, SR_USAGE, "BAD_CSR",
                  "x509.sign: the request's signature is not its key's");
-    return X509_REQ_get0_pubkey(csr->req);
+    return X509_REQ_get0_pubkey(req);
+}
+
+/* Whose public key goes in; exactly one of the three. */
+static EVP_PKEY *subject_key(lua_State *L, const sr_key *key, const sr_csr *csr) {
+    const sr_key *public_key = field(L, 1, "public_key", &sr_x509_key_class);
+    if (!!key + !!csr + !!public_key != 1)
+        sr_raise(L, SR_USAGE, "BAD_ARGUMENT",
+                 "x509.sign: give one of key, public_key, csr");
+    if (csr) return csr_key(L, csr->req);
+    return public_key ? public_key->pkey : key ? key->pkey : NULL;
 }
 
 /* Names of the request, where the script gives none. */
@@ -105,21 +109,13 @@ static int push_cert(lua_State *L, sr_x509_work *work) {
     return 1;
 }
 
-/* The key to sign with; raises unless it is the issuer's. */
-static const sr_key *signing_key(lua_State *L, X509 *issuer, const sr_key *key,
-                                 EVP_PKEY *subject) {
+/* Raises unless the key to sign with is the issuer's, or the certificate's own. */
+static void check_signer(lua_State *L, const sr_cert_spec *spec, const sr_key *signer) {
     sr_err err = {0};
-    const sr_key *signer = field(L, 1, "issuer_key", &sr_x509_key_class);
-    if (!signer && !issuer) signer = key;
-    if (!signer)
-        sr_raise(L, SR_USAGE, "BAD_ARGUMENT", "x509.sign: give %s",
-                 issuer ? "issuer_key, the key of the issuer"
-                        : "key, to sign with itself");
-    if (sr_issuer_check(issuer, signer, &err) < 0) sr_throw(L, &err);
-    if (!issuer && EVP_PKEY_eq(signer->pkey, subject) != 1)
+    if (sr_issuer_check(spec->issuer, signer, &err) < 0) sr_throw(L, &err);
+    if (!spec->issuer && EVP_PKEY_eq(signer->pkey, spec->public_key) != 1)
         sr_raise(L, SR_USAGE, "KEY_MISMATCH",
                  "x509.sign: without an issuer the certificate's own key signs");
-    return signer;
 }
 
 /* --- Build and sign a certificate: self-signed, by a CA of ours, or as a CA.
@@ -143,7 +139,13 @@ static int l_sign(lua_State *L) {
     spec.public_key = subject_key(L, key, csr);
     names_of_csr(L, csr, &spec.what);
     default_subject(&spec, &spec.what, &cn);
-    const sr_key *signer = signing_key(L, spec.issuer, key, spec.public_key);
+    const sr_key *signer = field(L, 1, "issuer_key", &sr_x509_key_class);
+    if (!signer && !issuer) signer = key;
+    if (!signer)
+        return sr_raise(L, SR_USAGE, "BAD_ARGUMENT", "x509.sign: give %s",
+                        issuer ? "issuer_key, the key of the issuer"
+                               : "key, to sign with itself");
+    check_signer(L, &spec, signer);
     spec.serial = sr_arg_string(L, 1, "serial", NULL, NULL);
     spec.is_ca = sr_arg_bool(L, 1, "is_ca", false);
     spec.path_len = (int)sr_arg_int(L, 1, "path_len", -1);
