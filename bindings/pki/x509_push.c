@@ -89,9 +89,15 @@ void sr_x509_push_sans(lua_State *L, const void *value) {
     }
 }
 
-static void lower(char *text, size_t len) {
-    for (size_t i = 0; i < len; i++)
-        if (text[i] >= 'A' && text[i] <= 'Z') text[i] = (char)(text[i] - 'A' + 'a');
+static void push_lower(lua_State *L, const char *text) {
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+    for (; *text; text++) {
+        char c = *text;
+        if (c >= 'A' && c <= 'Z') c = (char)(c - 'A' + 'a');
+        luaL_addchar(&b, c);
+    }
+    luaL_pushresult(&b);
 }
 
 /* Lower-case host names, addresses, e-mail addresses and URIs; no other sorts. */
@@ -102,14 +108,11 @@ void sr_x509_push_names(lua_State *L, const void *value) {
     lua_createtable(L, (int)sans->count, 0);
     for (size_t i = 0; i < sans->count; i++)
         for (size_t k = 0; k < sizeof sorts / sizeof *sorts; k++) {
-            const char *text = sans->items[i].value;
             if (strcmp(sans->items[i].type, sorts[k]) != 0) continue;
-            luaL_Buffer b;
-            size_t len = strlen(text);
-            char *to = luaL_buffinitsize(L, &b, len);
-            memcpy(to, text, len);
-            if (k == 0) lower(to, len);
-            luaL_pushresultsize(&b, len);
+            if (k == 0)
+                push_lower(L, sans->items[i].value);
+            else
+                lua_pushstring(L, sans->items[i].value);
             lua_rawseti(L, -2, ++n);
         }
 }
