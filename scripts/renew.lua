@@ -14,6 +14,7 @@ local progress = require "progress"
 local task = require "task"
 local textable = require "textable"
 local time = require "time"
+local x509 = require "x509"
 
 local OPTIONS = {
   {name = "config", type = "string", value = "FILE", doc = "the estate file"},
@@ -22,21 +23,16 @@ local OPTIONS = {
   {name = "jobs", type = "integer", value = "N", doc = "certificates at once (8)"},
 }
 
---- Why a certificate has to be renewed, or nil and when it will be.
-local function due(certificate, installed)
-  if not installed then return "there is none yet" end
-  if installed.broken then return "it cannot be read: " .. installed.broken end
-  if not installed.matches then return "its key does not match" end
-  local leaf = installed.leaf
-  for _, name in ipairs(certificate.domains) do
-    if not leaf:covers(name) then return name .. " is not in it" end
-  end
-  if #leaf.names > #certificate.domains then return "it has names that are gone" end
-  local at = estate.due_at(certificate, leaf.not_before, leaf.not_after)
-  local left = leaf.not_after - time.now()
-  if left <= 0 then return "it expired " .. time.show(-left) .. " ago" end
-  if at <= time.now() then return "it expires in " .. time.show(left) end
-  return nil, at
+--- An earlier run that was stopped: what it issued may be in service already (then it is
+--- forgotten), else the renewal goes on where it stopped.
+local function stopped_before(e, certificate, installed, dry_run)
+  local folder = e.state .. "/orders/" .. certificate.name
+  local state, pem = acme.left(folder)
+  if not state then return nil end
+  local in_service = installed and installed.leaf
+    and (state == "ended" or pem and x509.read(pem).sha256 == installed.leaf.sha256)
+  if not in_service then return "an earlier run stopped in the middle" end
+  if not dry_run then acme.forget(folder) end
 end
 
 local function ask_policy(e, certificate)
@@ -94,8 +90,9 @@ local function expires(leaf) return leaf and time.rfc3339(leaf.not_after) or "" 
 local function handle(e, account_of, opts, certificate)
   local lock <close> = fs.lock(e.state .. "/locks/" .. certificate.name, {wait = "1s"})
   local installed = deploy.current(certificate.install.dir)
-  local why, later = due(certificate, installed)
-  if not why and opts.force then why = "forced" end
+  local why, later = estate.why_due(certificate, installed)
+  local left = stopped_before(e, certificate, installed, opts.dry_run)
+  why = why or left or opts.force and "forced" or nil
   if opts.dry_run then
     if why then ask_policy(e, certificate) end
     return {why and "would renew" or "fine", expires(installed and installed.leaf),

@@ -139,6 +139,17 @@ function OrderFile:chain() return read(self:path("chain")) end
 
 function OrderFile:save_chain(pem) self:write("chain", pem) end
 
+--- What an earlier run left behind: nil for nothing; "installing" when the chain is
+--- stored (second result); "ended" when only `done` was cut short; else "ordering".
+---@return string? state
+---@return string? pem
+function OrderFile:left()
+  if not fs.exists(self:path("order")) then return nil end
+  local pem = self:chain()
+  if pem then return "installing", pem end
+  return fs.exists(self:path("key")) and "ordering" or "ended"
+end
+
 --- The certificate is installed: nothing here is needed any more.
 function OrderFile:done()
   for _, name in ipairs{"key", "chain", "csr", "order"} do self:remove(name) end

@@ -13,6 +13,7 @@ local cage = require "cage"
 local errors = require "errors"
 local fs = require "fs"
 local process = require "process"
+local time = require "time"
 
 local estate = {}
 
@@ -369,6 +370,27 @@ function estate.due_at(certificate, not_before, not_after)
   if lifetime < 10 * DAY then return not_after - lifetime / 2 end
   local before = math.max(certificate.renew_before, lifetime / 3)
   return not_after - math.min(before, lifetime * 2 / 3)
+end
+
+--- Why a certificate has to be renewed now, or nil and when it will be due.
+---@param certificate table
+---@param installed table? what deploy.current gave
+---@return string? why
+---@return number? instant
+function estate.why_due(certificate, installed)
+  if not installed then return "there is none yet" end
+  if installed.broken then return "it cannot be read: " .. installed.broken end
+  if not installed.matches then return "its key does not match" end
+  local leaf = installed.leaf
+  for _, name in ipairs(certificate.domains) do
+    if not leaf:covers(name) then return name .. " is not in it" end
+  end
+  if #leaf.names > #certificate.domains then return "it has names that are gone" end
+  local at = estate.due_at(certificate, leaf.not_before, leaf.not_after)
+  local left = leaf.not_after - time.now()
+  if left <= 0 then return "it expired " .. time.show(-left) .. " ago" end
+  if at <= time.now() then return "it expires in " .. time.show(left) end
+  return nil, at
 end
 
 return estate
