@@ -290,7 +290,7 @@ static void on_interrupt(void *arg) {
         say("\nthe line goes on although it was cancelled; Ctrl-C once more leaves "
             "secrun\n");
         break;
-    default: sr_vm_exit(repl.vm, 130, "interrupted (Ctrl-C)");
+    default: /* as the second SIGINT of a script */ fflush(stdout); _exit(130);
     }
 }
 

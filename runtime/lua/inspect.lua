@@ -48,8 +48,9 @@ end
 function Printer:string(text)
   local rest = #text - self.length
   if rest <= 0 then return self:paint("string", quoted(text)) end
-  local cut = utf8.offset(text:sub(1, self.length + 4), 0, self.length) or self.length
-  return self:paint("string", quoted(text:sub(1, cut - 1))) ..
+  local cut = self.length
+  while cut > 0 and text:byte(cut + 1) & 0xc0 == 0x80 do cut = cut - 1 end
+  return self:paint("string", quoted(text:sub(1, cut))) ..
     self:paint("note", (" … %d bytes in all"):format(#text))
 end
 

@@ -19,9 +19,9 @@ local time = require "time"
 
 local test = {}
 
-local DEFAULT_TIMEOUT = "10s"
+local DEFAULT_TIMEOUT = "30s"
 local TEST_OPTIONS = {
-  {name = "timeout", type = "duration", positive = true, doc = "real time it may take (10s)"},
+  {name = "timeout", type = "duration", positive = true, doc = "real time it may take (30s)"},
   {name = "clock", type = "enum", choices = "virtual|real", doc = "whose time it sees (real)"},
   {name = "leaks", type = "boolean", doc = "it may leave descriptors and handles behind"},
 }
