@@ -44,7 +44,7 @@ void sr_push_cert(lua_State *L, X509 *x509) {
 static int l_read(lua_State *L) {
     size_t len;
     sr_err err = {0};
-    const char *data = luaL_checklstring(L, 1, &len);
+    const char *data = sr_check_secret(L, 1, &len);
     sr_cert *cert = new_cert(L);
     if (sr_cert_read(data, len, &cert->x509, &err) < 0) return sr_throw(L, &err);
     return 1;
@@ -64,7 +64,7 @@ static int run_read_chain(sr_x509_work *work, sr_err *err) {
  * Raises usage (BAD_CERT, BAD_PEM), limit (TOO_LARGE, TOO_MANY). */
 static int l_read_chain(lua_State *L) {
     size_t len;
-    const char *data = luaL_checklstring(L, 1, &len);
+    const char *data = sr_check_secret(L, 1, &len);
     sr_x509_work *work = sr_x509_work_new(L);
     if (len > SR_PKI_MAX_INPUT)
         return sr_raise(L, SR_LIMIT, "TOO_LARGE",
@@ -161,7 +161,7 @@ static int l_der(lua_State *L) {
 static int l_covers(lua_State *L) {
     const sr_cert_info *info = sr_check_cert_info(L, 1);
     size_t len;
-    const char *name = luaL_checklstring(L, 2, &len);
+    const char *name = sr_check_secret(L, 2, &len);
     lua_pushboolean(L, strlen(name) == len && sr_sans_cover(&info->sans, name));
     return 1;
 }

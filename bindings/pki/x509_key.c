@@ -241,7 +241,7 @@ static int l_sign(lua_State *L) {
     size_t len;
     sr_key_info info;
     sr_key *key = sr_check_key(L, 1);
-    const char *data = luaL_checklstring(L, 2, &len);
+    const char *data = sr_check_secret(L, 2, &len);
     sr_args(L, 3, &sign_spec);
     const char *hash = sr_arg_string(L, 3, "hash", "", NULL);
     sr_x509_work *work = sr_x509_work_new(L);
@@ -261,8 +261,8 @@ static int l_verify(lua_State *L) {
     size_t len, sig_len;
     sr_err err = {0};
     sr_key *key = sr_check_key(L, 1);
-    const char *data = luaL_checklstring(L, 2, &len);
-    const char *sig = luaL_checklstring(L, 3, &sig_len);
+    const char *data = sr_check_secret(L, 2, &len);
+    const char *sig = sr_check_secret(L, 3, &sig_len);
     sr_args(L, 4, &verify_spec);
     const char *hash = sr_arg_string(L, 4, "hash", NULL, NULL);
     int good = sr_key_verify(key, hash, data, len, sig, sig_len, &err);

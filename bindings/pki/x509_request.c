@@ -80,7 +80,7 @@ static int l_csr(lua_State *L) {
 static int l_read_csr(lua_State *L) {
     size_t len;
     sr_err err = {0};
-    const char *data = luaL_checklstring(L, 1, &len);
+    const char *data = sr_check_secret(L, 1, &len);
     sr_csr *csr = sr_x509_new(L, &sr_x509_csr_class, sizeof *csr);
     if (sr_csr_read(data, len, &csr->req, &err) < 0) return sr_throw(L, &err);
     return 1;

@@ -251,7 +251,7 @@ static int l_crl(lua_State *L) {
 static int l_read_crl(lua_State *L) {
     size_t len;
     sr_err err = {0};
-    const char *data = luaL_checklstring(L, 1, &len);
+    const char *data = sr_check_secret(L, 1, &len);
     sr_crl *crl = sr_x509_new(L, &sr_x509_crl_class, sizeof *crl);
     if (sr_crl_read(data, len, &crl->crl, &err) < 0) return sr_throw(L, &err);
     return 1;
@@ -298,7 +298,8 @@ static void push_revoked(lua_State *L, const void *value) {
 static int l_find(lua_State *L) {
     const sr_crl_info *info = crl_info(L, check_crl(L, 1));
     sr_cert *cert = sr_x509_test(L, 2, &sr_x509_cert_class);
-    const char *serial = cert ? sr_check_cert_info(L, 2)->serial : luaL_checkstring(L, 2);
+    const char *serial =
+        cert ? sr_check_cert_info(L, 2)->serial : sr_check_secret(L, 2, NULL);
     for (size_t i = 0; i < info->revoked_count; i++)
         if (OPENSSL_strcasecmp(info->revoked[i].serial, serial) == 0) {
             push_entry(L, &info->revoked[i]);

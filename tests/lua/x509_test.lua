@@ -301,6 +301,7 @@ end)
 test("hostile input is refused in one line", function(t)
   local w = world()
   for _, read in ipairs {x509.read, x509.read_chain, x509.read_csr, x509.read_crl} do
+    t:raises(function() read() end, "usage", "got")
     t:raises(function() read("") end, "usage")
     t:raises(function() read("0\x82\xff\xff") end, "usage")
     t:raises(function() read(("A"):rep(10 << 20)) end, "limit", "at most")
