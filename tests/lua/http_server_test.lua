@@ -17,7 +17,8 @@ local function serve(t, options)
 end
 
 local function connect(server, tls)
-  if server.port == 0 then return stream.connect{unix = server.address:match("^unix:(.*)")} end
+  local path = server.address:match("^unix:(.*)")
+  if path then return stream.connect{unix = path} end
   return stream.connect{host = "127.0.0.1", port = server.port, tls = tls}
 end
 
@@ -64,7 +65,7 @@ local function ask(server, text, method)
   return response(conn, method or text:match("^%u+"))
 end
 
-local function get(server, path, headers) return ask(server, request("GET", path, headers)) end
+local function get(server, path) return ask(server, request("GET", path)) end
 
 local function echo(req) return req.method .. " " .. req.path .. " " .. req.body end
 
@@ -83,8 +84,8 @@ end)
 test("nil is a 404, and a table sets status, headers and body", function(t)
   local server = serve(t, {server_header = true, handler = function(req)
     if req.path == "/none" then return nil end
-    return {status = 201, headers = {["X-List"] = {"a", "b"}, ["Content-Type"] = "text/x"},
-      body = "made"}
+    local headers = {["X-List"] = {"a", "b"}, ["Content-Type"] = "text/x"}
+    return {status = 201, headers = headers, body = "made"}
   end})
   t:equal(get(server, "/none").status, 404)
   local r = get(server, "/")
@@ -95,7 +96,8 @@ end)
 test("the request carries method, path, query, headers, body and peer", function(t)
   local seen
   local server = serve(t, {handler = function(req) seen = req end})
-  ask(server, request("POST", "/a%20b/../c/./d?x=1&y=%2B+&x=2&z", {["X-One"] = "1"}, "body"))
+  local target = "/a%20b/../c/./d?x=1&y=%2B+&x=2&z"
+  ask(server, request("POST", target, {["X-One"] = "1"}, "body"))
   t:equal({seen.method, seen.path, seen.raw_path}, {"POST", "/c/d", "/a%20b/../c/./d"})
   t:equal(seen.query, {x = "1", y = "+ ", z = ""})
   t:equal(seen.query_all.x, {"1", "2"})
@@ -123,7 +125,9 @@ end)
 
 test("routes match by method and pattern, and name the allowed methods", function(t)
   local server = serve(t, {routes = {
-    ["GET /.well-known/acme-challenge/{token}"] = function(req) return req.params.token end,
+    ["GET /.well-known/acme-challenge/{token}"] = function(req)
+      return req.params.token
+    end,
     ["GET /files/{path...}"] = function(req) return req.params.path end,
     ["POST /files/new"] = function() return "new" end,
   }, handler = function() return "other" end})
@@ -156,7 +160,8 @@ test("a connection serves several requests, also when they come at once", functi
     conn:write(request("GET", "/" .. i))
     t:equal(response(conn).body, "GET /" .. i .. " ")
   end
-  conn:write(request("GET", "/a") .. request("POST", "/b", nil, "x") .. request("GET", "/c"))
+  conn:write(request("GET", "/a") .. request("POST", "/b", nil, "x")
+    .. request("GET", "/c"))
   t:equal(response(conn).body, "GET /a ")
   t:equal(response(conn).body, "POST /b x")
   t:equal(response(conn).body, "GET /c ")
@@ -172,16 +177,17 @@ test("a chunked request body arrives whole", function(t)
   t:equal(response(conn).body, "POST / abcdefg")
 end)
 
-test("100-continue is sent before a body that is wanted, and not before a 413", function(t)
+test("100-continue is sent before a body that is wanted, not before a 413", function(t)
+  local head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
   local server = serve(t, {max_body = 10, handler = echo})
   local conn <close> = connect(server)
-  conn:write("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+  conn:write(head .. "Content-Length: 3\r\n\r\n")
   t:equal(conn:read("line"), "HTTP/1.1 100 Continue")
   conn:read("line")
   conn:write("abc")
   t:equal(response(conn).body, "POST / abc")
   local other <close> = connect(server)
-  other:write("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 11\r\n\r\n")
+  other:write(head .. "Content-Length: 11\r\n\r\n")
   t:equal(response(other).status, 413)
 end)
 
@@ -278,6 +284,16 @@ test("a handler may answer early by respond and go on", function(t)
   assert(done)
 end)
 
+test("a request is answered once", function(t)
+  local err
+  local server = serve(t, {handler = function(req)
+    req:respond("first")
+    err = t:raises(function() req:respond("second") end, "usage", "before")
+  end})
+  t:equal(get(server, "/").body, "first")
+  assert(err)
+end)
+
 test("200 requests at once are served by sleeping handlers, 64 at a time", function(t)
   local now, most = 0, 0
   local server = serve(t, {handler = function(req)
@@ -309,11 +325,14 @@ end
 test("malformed requests get a 400", function(t)
   local server = serve(t, {handler = echo})
   for _, text in ipairs{
-    "GARBAGE\r\n\r\n", "\1\2\3\r\n", "GET /\r\n\r\n", "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GARBAGE\r\n\r\n", "\1\2\3\r\n", "GET /\r\n\r\n",
+    "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     "GET x HTTP/1.1\r\nHost: a\r\n\r\n", "GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n",
-    "GET /%00 HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nbad header\r\n\r\n",
-    "GET / HTTP/1.1\r\nHost: a\r\nb c: d\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nb: \1\r\n\r\n",
+    "GET /%00 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET / HTTP/1.1\r\nHost: a\r\nbad header\r\n\r\n",
+    "GET / HTTP/1.1\r\nHost: a\r\nb c: d\r\n\r\n",
+    "GET / HTTP/1.1\r\nHost: a\r\nb: \1\r\n\r\n",
     "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
     "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
   } do
@@ -325,8 +344,9 @@ test("contradicting body lengths are refused, so that nothing is smuggled", func
   local served = 0
   local server = serve(t, {handler = function() served = served + 1 end})
   local head = "POST / HTTP/1.1\r\nHost: a\r\n"
-  t:equal(status_of(server, head .. "Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcde"), 400)
-  t:equal(status_of(server, head .. "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+  local length, chunked = "Content-Length: 4\r\n", "Transfer-Encoding: chunked\r\n"
+  t:equal(status_of(server, head .. length .. "Content-Length: 5\r\n\r\nabcde"), 400)
+  t:equal(status_of(server, head .. length .. chunked .. "\r\n0\r\n\r\n"
     .. "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"), 400)
   t:equal(status_of(server, head .. "Transfer-Encoding: gzip\r\n\r\n"), 501)
   t:equal(served, 0)
@@ -344,14 +364,15 @@ test("each limit has its status", function(t)
   t:equal(status_of(server, request("GET", "/" .. ("a"):rep(300000))), 414)
   t:equal(status_of(server, request("GET", "/", {X = ("a"):rep(5000)})), 431)
   t:equal(status_of(server, request("GET", "/", {X = ("a"):rep(300000)})), 431)
-  t:equal(status_of(server, "GET / HTTP/1.1\r\nHost: a\r\n" .. ("X: y\r\n"):rep(20000) .. "\r\n"), 431)
+  t:equal(status_of(server, "GET / HTTP/1.1\r\nHost: a\r\n" .. ("X: y\r\n"):rep(20000)
+    .. "\r\n"), 431)
 end)
 
-test("a request that comes too slowly gets a 408, in its head and in its body", function(t)
+test("a request that comes too slowly gets a 408, in head and body", function(t)
   local server = serve(t, {timeout = "150ms", handler = echo})
   t:equal(status_of(server, "GET / HT"), 408)
   t:equal(status_of(server, "GET / HTTP/1.1\r\nHo"), 408)
-  t:equal(status_of(server, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"), 408)
+  t:equal(status_of(server, request("POST", "/", nil, "abc"):sub(1, -2)), 408)
 end)
 
 test("a client that drips its header does not hold the connection", function(t)
@@ -408,7 +429,9 @@ test("more requests than may wait get a 503 with Retry-After", function(t)
     task.sleep(0.2)
     return "ok"
   end})
-  local results = task.each({1, 2, 3, 4, 5, 6}, {limit = 6}, function() return get(server, "/") end)
+  local results = task.each({1, 2, 3, 4, 5, 6}, {limit = 6}, function()
+    return get(server, "/")
+  end)
   local count = {}
   for _, r in ipairs(results) do
     count[r.status] = (count[r.status] or 0) + 1
@@ -459,7 +482,8 @@ test("a response that cannot be is a 500", function(t)
   local bad = {
     ["/number"] = 5, ["/field"] = {boddy = "x"}, ["/status"] = {status = 99},
     ["/body"] = {body = true}, ["/header"] = {headers = {A = {}, B = true}},
-    ["/name"] = {headers = {["a b"] = "c"}}, ["/length"] = {headers = {["Content-Length"] = "1"}},
+    ["/name"] = {headers = {["a b"] = "c"}},
+    ["/length"] = {headers = {["Content-Length"] = "1"}},
     ["/long"] = {headers = {A = ("x"):rep(20000)}},
   }
   local server = serve(t, {handler = function(req) return bad[req.path] end})
@@ -493,8 +517,9 @@ test("clients that vanish at any stage leave nothing behind", function(t)
     end})
     task.sleep(10)
   end})
-  local stages = {"", "G", "GET / HTTP/1.1\r\nHo", request("POST", "/", nil, "abc"):sub(1, -2),
-    request("GET", "/"), request("GET", "/parts")}
+  local stages = {"", "G", "GET / HTTP/1.1\r\nHo",
+    request("POST", "/", nil, "abc"):sub(1, -2), request("GET", "/"),
+    request("GET", "/parts")}
   for _, wait in ipairs{0, 0.02} do
     for _, text in ipairs(stages) do
       local conn <close> = connect(server)
@@ -552,9 +577,44 @@ test("wait returns when somebody closes the server", function(t)
   server:wait()
 end)
 
+test("a handler that closes its own server is cancelled by that", function(t)
+  local server
+  server = serve(t, {handler = function() server:close{grace = "20ms"} end})
+  pcall(get, server, "/")
+  server:wait()
+  t:equal(server:stats(), {connections = 0, running = 0})
+end)
+
+test("no descriptor is left when a server has closed", function(t)
+  local function round(tls)
+    local server = serve(t, {tls = tls, handler = function(req)
+      if req.path == "/sleep" then task.sleep(5) end
+      return ("x"):rep(100000)
+    end})
+    local clients = {}
+    for i = 1, 8 do
+      clients[i] = connect(server, tls and {ca = certs.ca, servername = "localhost"})
+      local path = i % 4 == 0 and "/sleep" or "/"
+      if i % 2 == 0 then clients[i]:write(request("GET", path)) end
+      if i % 3 == 0 then clients[i]:close() end
+    end
+    server:close{grace = "10ms"}
+    for _, conn in ipairs(clients) do conn:close() end
+    task.sleep(0.02)
+  end
+  round(nil)
+  round(certs.server)
+  local before = #fs.list("/proc/self/fd")
+  for _ = 1, 3 do
+    round(nil)
+    round(certs.server)
+  end
+  t:equal(#fs.list("/proc/self/fd"), before)
+end)
+
 -- ------------------------------------------------------------------ where it listens
 
-test("a unix socket serves, tells who asks, and its file goes with the server", function(t)
+test("a unix socket serves, tells who asks, and its file goes at the end", function(t)
   local path = t:tmpdir() .. "/http.sock"
   local uid, listed
   local server = serve(t, {unix = path, mode = "0600", handler = function(req)
@@ -569,20 +629,23 @@ end)
 
 test("an address in use is a conflict that names the port", function(t)
   local server = serve(t, {handler = echo})
-  t:raises(function() http_server.serve{listen = "127.0.0.1:" .. server.port} end, "conflict",
-    tostring(server.port))
+  t:raises(function()
+    http_server.serve{listen = "127.0.0.1:" .. server.port}
+  end, "conflict", tostring(server.port))
 end)
 
 test("options are checked before anything listens", function(t)
-  t:raises(function() http_server.serve{listen = "127.0.0.1:0", hander = echo} end, "usage",
-    "handler")
-  t:raises(function() http_server.serve{} end, "usage", "listen")
-  t:raises(function() http_server.serve{listen = "nowhere"} end, "usage", "host:port")
-  t:raises(function() http_server.serve{listen = "127.0.0.1:99999"} end, "usage")
-  t:raises(function() http_server.serve{listen = "127.0.0.1:0", routes = {["GET a"] = echo}} end,
-    "usage", "GET a")
-  t:raises(function() http_server.serve{listen = "127.0.0.1:0", routes = {["GET /a"] = 1}} end,
-    "usage", "GET /a")
+  local function refused(options, pattern)
+    t:raises(function() http_server.serve(options) end, "usage", pattern)
+  end
+  local at = "127.0.0.1:0"
+  refused({listen = at, hander = echo}, "handler")
+  refused({}, "listen")
+  refused({listen = "nowhere"}, "host:port")
+  refused({listen = "127.0.0.1:99999"}, "host:port")
+  refused({listen = at, mode = "rw", handler = echo}, "octal")
+  refused({listen = at, routes = {["GET a"] = echo}}, "GET a")
+  refused({listen = at, routes = {["GET /a"] = 1}}, "GET /a")
 end)
 
 -- ------------------------------------------------------------------ TLS
@@ -601,6 +664,21 @@ test("TLS serves, and the request knows about it", function(t)
   t:equal({seen.tls.version, seen.tls.servername}, {"TLSv1.3", "localhost"})
   t:equal({seen.peer.address, seen.client_cert}, {"127.0.0.1"})
   assert(server.url:find("^https://127"))
+end)
+
+test("another certificate serves connections from then on", function(t)
+  local server = serve(t, {tls = certs.server, handler = echo})
+  local function serves(name)
+    local conn <close> = connect(server, {ca = certs.ca, servername = name})
+    conn:write(request("GET", "/"))
+    return response(conn).status
+  end
+  t:equal(serves("localhost"), 200)
+  server:set_tls(certs.www)
+  t:equal(serves("www.example.test"), 200)
+  t:raises(function() serves("localhost") end, "tls")
+  local plain = serve(t, {handler = echo})
+  t:raises(function() plain:set_tls(certs.www) end, "usage", "TLS")
 end)
 
 test("a required client certificate reaches the handler; without one there is no service",
