@@ -1,6 +1,7 @@
 -- What luacheck takes for granted here.
 std = "lua54"
 max_line_length = 90
+max_comment_line_length = false -- type annotations cannot be broken
 read_globals = {"secret", "try"}
 self = false -- methods keep their shape even when they need no self
 
@@ -8,7 +9,7 @@ files["runtime/lua/require.lua"] = {globals = {"require"}}
 files["runtime/lua/cli.lua"] = {globals = {"arg", "_G"}}
 
 -- <close> variables are there for their end, not for their value.
-ignore = {"211/.*guard.*", "211/.*_.*", "221/.*guard.*"}
+ignore = {"211/guard", "211/lock", "211/step", "211/half", "211/server", "211/closer"}
 
 -- The head of a script: fixed globals.
 files["scripts"] = {globals = {"description", "usage", "needs", "main"}}

@@ -52,7 +52,6 @@ local function accounts(e)
       open[settings] = acme.account{
         directory = settings.directory, contact = settings.contact, ca = settings.ca,
         terms_agreed = settings.terms_agreed,
-        terms_agreed = settings.terms_agreed,
         key = {file = settings.key or e.state .. "/accounts/" .. host:gsub("[^%w.-]", "_")
           .. ".key"},
         eab = settings.eab and {kid = settings.eab.kid, alg = settings.eab.alg,

@@ -5,12 +5,12 @@ status=0
 echo "cppcheck"
 cppcheck --quiet --std=c11 --inline-suppr --error-exitcode=1 --max-ctu-depth=2 -j "$(nproc)" \
   --enable=warning,performance,portability --suppress=missingIncludeSystem \
-  --suppress=preprocessorErrorDirective --check-library -D_GNU_SOURCE -DSR_VERSION='""' \
+  --suppress=preprocessorErrorDirective -D_GNU_SOURCE -DSR_VERSION='""' \
   -DSR_SOURCE_DIR='""' -DSR_BINARY_DIR='""' -DSR_SHARE_DIR='""' -Iruntime -Ibindings \
   runtime bindings || status=1
 echo "clang-tidy"
 find runtime bindings -name '*.c' -print0 |
-  xargs -0 -n 4 -P "$(nproc)" clang-tidy --quiet -p build 2>/dev/null || status=1
+  xargs -0 -n 1 -P "$(nproc)" clang-tidy --quiet -p build 2>/dev/null || status=1
 echo "luacheck"
 tests/static/lua.sh || status=1
 exit $status

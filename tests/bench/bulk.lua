@@ -1,0 +1,54 @@
+--- 500 certificates in one process against Pebble without sleeps, http-01 by our own server:
+--- our CPU time per certificate and certificates per second, beside uacme, two at a time.
+--- Targets: at most 5 ms of our CPU each, keys and CSRs included; at least 20 × uacme's rate.
+
+package.path = "tests/integration/?.lua;tests/demo/?.lua;tests/bench/?.lua;" .. package.path
+
+local acme = require "acme"
+local pebble = require "pebble"
+local stage = require "stage"
+local task = require "task"
+local time = require "time"
+local uacme = require "uacme"
+local x509 = require "x509"
+
+local count = tonumber(arg[1]) or 500
+local limit = tonumber(arg[2]) or 32
+
+local function ours(ca)
+  local account = acme.account{directory = ca.directory, ca = ca.ca, terms_agreed = true,
+    key = x509.key{}}
+  local folder, items = stage:tmpdir(), {}
+  for i = 1, count do items[i] = ("bulk%d.example.net"):format(i) end
+  local cpu, wall = os.clock(), time.cpu()
+  local results, errors = task.each(items, {limit = limit}, function(name)
+    local issued = account:issue{names = {name}, solver = acme.http01{listen = ca.http01},
+      state_dir = folder .. "/" .. name, timeout = "120s"}
+    issued:done()
+    return issued.chain[1].names[1]
+  end)
+  cpu, wall = os.clock() - cpu, time.cpu() - wall
+  for i, name in ipairs(items) do
+    if results[i] ~= name then error(errors[i] or name, 0) end
+  end
+  return cpu / count, count / wall
+end
+
+local function theirs(ca, some)
+  local command = uacme.command(ca, stage:tmpdir(), stage:tmpdir(), stage)
+  local wall = time.cpu()
+  task.each(some, {limit = 2, stop_on_error = true}, function(name) command(name) end)
+  return #some / (time.cpu() - wall)
+end
+
+return stage.run(function()
+  local ca = pebble.start(stage, {nonce_reject = 0, authz_reuse = 0})
+  local cpu, rate = ours(ca)
+  local some = {}
+  for i = 1, 16 do some[i] = ("other%d.example.net"):format(i) end
+  local other = theirs(ca, some)
+  print(("%d certificates, %d at once: %.1f ms of our CPU each (target 5); %.0f/s, "
+    .. "uacme two at a time %.1f/s, ratio %.0f (target 20)"):format(count, limit, cpu * 1000,
+    rate, other, rate / other))
+  return (cpu <= 0.005 and rate >= 20 * other) and 0 or 1
+end)
