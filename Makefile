@@ -14,7 +14,7 @@ JOBS   ?= $(shell nproc)
 BUILD_PACKAGES = gcc make cmake pkg-config liblua5.4-dev libuv1-dev libcurl4-openssl-dev \
   libssl-dev libcjson-dev libmicrohttpd-dev libedit-dev
 DEMO_PACKAGES  = $(BUILD_PACKAGES) pebble
-TEST_PACKAGES  = $(DEMO_PACKAGES) curl openssl tmux lua-check valgrind
+TEST_PACKAGES  = $(DEMO_PACKAGES) curl openssl nginx tmux lua-check valgrind
 LINT_PACKAGES  = $(BUILD_PACKAGES) clang-tidy cppcheck lua-check
 BENCH_PACKAGES = $(TEST_PACKAGES) uacme lua5.4 util-linux
 

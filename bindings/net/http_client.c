@@ -224,6 +224,7 @@ static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockad
         return CURL_SOCKET_BAD;
     }
     if (check_socket(x, &to->addr) < 0) return CURL_SOCKET_BAD;
+    x->stop = (sr_err){0}; /* another address of the name may have been refused */
     set_away(x, !sr_own_has(x->loop, &to->addr));
     return sr_http_pool_socket(x->transfer.pool, to);
 }

@@ -99,7 +99,8 @@ static const struct row rows[] = {
     ROW(CURLE_UNRECOVERABLE_POLL, SR_IO, IF_SAFE, NULL, NULL),
 };
 
-/* Codes of other protocols, which cannot happen with http and https alone. */
+/* Codes of other protocols, which cannot happen with http and https alone; their text is
+ * libcurl's. */
 static const struct row other = {CURLE_OK, "CURLE_OTHER", SR_INTERNAL, NEVER, NULL, NULL};
 
 static const struct row *row_of(CURLcode code) {
