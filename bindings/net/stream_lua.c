@@ -141,10 +141,15 @@ static void check_target(lua_State *L, const sr_connect *how) {
     sr_allow(L, SR_PERM_NET, target);
 }
 
-/* stream.connect{host=, port=, timeout="30s", attempt="5s", local_addr=, tls=} or
- * stream.connect{unix=, …} → connection. Tries the addresses of the name in order. tls is
- * true or {verify=true, ca=, cert=, key=, passphrase=, servername=, alpn=, min_version=,
- * max_version=, allow_truncated=}. Errors: dns, connect, tls, timeout, denied, usage. */
+/* --- Open a connection: resolve, try the addresses in order, shake hands.
+ * ---@param opts {host: string?, port: integer?, unix: string?, timeout: number|string?,
+ * --- attempt: number|string?, local_addr: string?, tls: boolean|table?} host and port,
+ * or
+ * --- unix. timeout (30 s) covers everything, attempt (5 s) one address while others are
+ * --- left. tls = {verify=true, ca=, cert=, key=, passphrase=, servername=host, alpn=,
+ * --- min_version="1.2", max_version=, allow_truncated=false}
+ * ---@return stream.connection
+ * Raises dns, connect, tls, timeout, denied, usage. */
 static int l_connect(lua_State *L) {
     sr_err err = {0};
     lua_settop(L, 1);
@@ -201,7 +206,9 @@ static int open_pair(sr_loop *loop, sr_stream *ret_s[2], sr_err *err) {
     return ret_s[0] && ret_s[1] ? 0 : -1;
 }
 
-/* stream.pair() → connection, connection: two ends of one pipe inside this process. */
+/* --- Two ends of one pipe inside this process.
+ * ---@return stream.connection, stream.connection
+ * Raises io. */
 static int l_pair(lua_State *L) {
     sr_err err = {0};
     pair_box *box = lua_newuserdatauv(L, sizeof *box, 0);

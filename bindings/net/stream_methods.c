@@ -67,12 +67,16 @@ static int read_block(lua_State *L, sr_waiter *w) {
     return start_reading(L, w, w->want);
 }
 
-/* conn:read(what?, {timeout=, max=}?) → string, or nil at a clean end
- *   n        exactly n bytes          "line"  up to "\n", which is dropped with its "\r"
- *   "some"   what there is, at least one byte     "all"  everything up to the end
- * Default "line". Errors: io (reset, "eof" in the middle of a line or block, "closed"),
- * tls ("truncated"), timeout, limit, usage (another task is reading). Bytes that were not
- * returned stay in the buffer, also after an error. */
+/* --- Read. what: n, exactly so many bytes; "line" (default), up to "\\n", which is
+ * --- dropped with a "\\r" before it; "some", what there is, at least a byte; "all", up
+ * to
+ * --- the end. What was not returned stays in the buffer, also after an error.
+ * ---@param what integer|"line"|"some"|"all"|nil
+ * ---@param opts {timeout: number|string?, max: integer?}? 30 s; max bytes of a line
+ * --- (256 KiB), of all (16 MiB), of some
+ * ---@return string? data nil at a clean end
+ * Raises io (codes ECONNRESET …, "eof" in the middle of a line or block, "closed"), tls
+ * ("truncated" …), timeout, limit ("max"), usage ("BUSY": another task is reading). */
 static int l_read(lua_State *L) {
     static const char *const words[] = {"line", "some", "all", NULL};
     sr_waiter w = {.c = check(L, 1)};
@@ -97,8 +101,11 @@ static int l_read(lua_State *L) {
                     close ? close : "");
 }
 
-/* conn:read_until(separator, {timeout=, max=}?) → string before the separator, which is
- * dropped; nil at a clean end. Errors as for read. */
+/* --- Read up to a separator, which is dropped.
+ * ---@param separator string 1 to 64 bytes
+ * ---@param opts {timeout: number|string?, max: integer?}? 30 s, 256 KiB
+ * ---@return string? data nil at a clean end
+ * Raises as read does. */
 static int l_read_until(lua_State *L) {
     size_t len;
     sr_waiter w = {.c = check(L, 1)};
@@ -116,8 +123,12 @@ static const sr_spec write_spec = {"stream.write", "Write to a connection.", tim
 static const sr_spec shutdown_spec = {"stream.shutdown", "End our direction.", time_args};
 static const sr_spec handshake_spec = {"stream.handshake", "Wait for TLS.", time_args};
 
-/* conn:write(data, {timeout=}?): data is a string or a secret. Returns when the kernel
- * has taken all of it. Tasks that write at the same time take turns. Errors: io, tls,
+/* --- Write all of it; returns when the kernel has taken the last byte. Tasks that write
+ * at
+ * --- the same time take turns.
+ * ---@param data string|secret
+ * ---@param opts {timeout: number|string?}? 30 s
+ * Raises io (EPIPE …, "closed", "cut_off" after a write that timed out half-way), tls,
  * timeout. */
 static int l_write(lua_State *L) {
     sr_waiter w = {.c = check(L, 1), .ready = sr_write_ready, .writes = true};
@@ -135,8 +146,10 @@ static int l_write(lua_State *L) {
     return sr_conn_run(L, &w, &sr_write_class, timeout);
 }
 
-/* conn:shutdown({timeout=}?): end our direction after what was written; reading goes on.
- * Over TLS a close_notify goes out first. */
+/* --- End our direction after what was written; reading goes on. Over TLS a close_notify
+ * --- goes out first.
+ * ---@param opts {timeout: number|string?}? 30 s
+ * Raises io, tls, timeout. */
 static int l_shutdown(lua_State *L) {
     sr_err err = {0};
     sr_waiter w = {.c = check(L, 1), .ready = sr_shut_ready};
@@ -148,8 +161,9 @@ static int l_shutdown(lua_State *L) {
     return sr_conn_run(L, &w, &sr_shutdown_class, timeout);
 }
 
-/* conn:close(): end both directions now. Closing twice is fine; tasks that wait for the
- * connection get an io error with code "closed". */
+/* --- End both directions now. Closing twice is fine; a task that waits for the
+ * connection
+ * --- gets an io error with code "closed". Also __close. */
 static int l_close(lua_State *L) {
     sr_conn **box = sr_check_object(L, 1, SR_CONN_TYPE);
     if (*box) sr_stream_close((*box)->s);
@@ -167,8 +181,10 @@ static int l_gc(lua_State *L) {
 
 /* ---------------------------------------------------------------- methods: TLS */
 
-/* conn:handshake({timeout=}?) → as conn:tls(); waits until TLS is agreed, raises why not.
- */
+/* --- Wait until TLS is agreed.
+ * ---@param opts {timeout: number|string?}? 30 s
+ * ---@return stream.tls? info as from tls()
+ * Raises tls with code X509_V_ERR_… or the alert's name, io, timeout. */
 static int l_handshake(lua_State *L) {
     sr_waiter w = {.c = check(L, 1), .ready = sr_shaken};
     lua_settop(L, 2);
@@ -178,8 +194,11 @@ static int l_handshake(lua_State *L) {
     return sr_conn_run(L, &w, &sr_tls_class, timeout);
 }
 
-/* conn:tls() → {version=, cipher=, alpn=, servername=, verified=, verify_error=,
- * peer_chain = {PEM, …}}; nil when the connection is plain. Waits for the handshake. */
+/* --- What was agreed; waits for the handshake. nil when the connection is plain.
+ * ---@return {version: string, cipher: string, alpn: string?, servername: string?,
+ * --- verified: boolean, verify_error: string?, peer_chain: string[]}? info chain as PEM,
+ * --- leaf first; verify_error is set when an unverified peer's certificate is not good
+ * Raises as handshake does. */
 static int l_tls(lua_State *L) {
     sr_conn *c = check(L, 1);
     if (!sr_stream_tls(c->s)) return 0;
@@ -187,8 +206,11 @@ static int l_tls(lua_State *L) {
     return l_handshake(L);
 }
 
-/* conn:starttls{server=, timeout=, …options of tls} → as conn:tls(): speak TLS from here
- * on. A client needs servername unless it connected by name, or verify = false. */
+/* --- Speak TLS from here on; bytes already received count as the peer's handshake.
+ * ---@param opts table `server`, `timeout`, and the options of tls. A client that did not
+ * --- connect by name needs servername, unless verify = false.
+ * ---@return stream.tls info as from tls()
+ * Raises tls, io, timeout, usage (TLS already, another task uses the connection). */
 static int l_starttls(lua_State *L) {
     sr_err err = {0};
     const char *name = NULL;
@@ -226,8 +248,9 @@ static int l_starttls(lua_State *L) {
 
 /* ---------------------------------------------------------------- fields */
 
-/* conn:peer_cred() → {pid=, uid=, gid=} of the process at the other end of a unix socket.
- */
+/* --- Who is at the other end of a unix socket (SO_PEERCRED).
+ * ---@return {pid: integer, uid: integer, gid: integer}
+ * Raises usage for tcp, io ("closed"). */
 static int l_peer_cred(lua_State *L) {
     int pid, uid, gid;
     sr_err err = {0};
@@ -248,7 +271,7 @@ static int l_peer_cred(lua_State *L) {
 static int l_index(lua_State *L) {
     sr_conn **box = luaL_checkudata(L, 1, SR_CONN_TYPE);
     const char *key = luaL_checkstring(L, 2);
-    struct sockaddr_storage sa;
+    struct sockaddr_storage sa = {0};
     bool peer = strcmp(key, "peer") == 0;
     if (peer || strcmp(key, "local_addr") == 0) {
         if (!*box || !(peer ? sr_stream_peer : sr_stream_local)((*box)->s, &sa)) return 0;

@@ -105,8 +105,12 @@ static const sr_arg accept_args[] = {
     {"timeout", SR_DURATION, 0, NULL, "how long to wait; without it for ever"}, {0}};
 static const sr_spec accept_spec = {"stream.accept", "Wait for a client.", accept_args};
 
-/* listener:accept({timeout=}?) → connection. Errors: io (closed, out of descriptors),
- * timeout. */
+/* --- Wait for a client, without a time-out of its own. A TLS handshake runs after it;
+ * the
+ * --- connection's first read, write or handshake() tells how that went.
+ * ---@param opts {timeout: number|string?}?
+ * ---@return stream.connection
+ * Raises io ("closed", out of descriptors), timeout. */
 static int l_accept(lua_State *L) {
     listener *box = check(L);
     lua_settop(L, 2);
@@ -126,7 +130,8 @@ static int l_accept(lua_State *L) {
     return sr_wait(L, &a->op, timeout);
 }
 
-/* listener:close(): stop listening; tasks in accept get an io error, code "closed". */
+/* --- Stop listening; tasks in accept get an io error with code "closed". Also __close.
+ */
 static int l_close(lua_State *L) {
     listener **box = sr_check_object(L, 1, SR_LISTENER_TYPE);
     if (!*box || !(*box)->l) return 0;
@@ -144,8 +149,9 @@ static int l_gc(lua_State *L) {
     return 0;
 }
 
-/* listener:set_tls{…}: connections accepted from now on use these options (a renewed
- * certificate); nil: plain. */
+/* --- Connections accepted from now on use these options (a renewed certificate).
+ * ---@param tls table? nil: plain
+ * Raises usage, not_found, denied. */
 static int l_set_tls(lua_State *L) {
     listener *box = check(L);
     lua_settop(L, 2);
@@ -211,7 +217,7 @@ static const sr_arg listen_args[] = {
     {"port", SR_INT, 0, "0", "port; 0: any free one", .max = 65535},
     {"unix", SR_STRING, SR_NONEMPTY, NULL, "path of a unix socket, instead of host"},
     {"mode", SR_STRING, SR_NONEMPTY, "0600", "of the unix socket, in octal"},
-    {"tls", SR_TABLE, 0, NULL, "TLS options; cert and key at least"},
+    {"tls", SR_ANY, 0, "false", "TLS options; cert and key at least"},
     {0}};
 static const sr_spec listen_spec = {"stream.listen", "Listen.", listen_args};
 
@@ -240,9 +246,14 @@ static void check_place(lua_State *L, sr_listen *how) {
     sr_allow(L, SR_PERM_NET, target);
 }
 
-/* stream.listen{host="127.0.0.1", port=0, tls=} or {unix=, mode="0600", tls=} → listener.
- * tls = {cert=, key=, certs=, client_auth=, ca=, verify=, alpn=, min_version=, …}.
- * Errors: conflict (in use), io (not allowed by the system), denied, usage. */
+/* --- Listen.
+ * ---@param opts {host: string?, port: integer?, unix: string?, mode: string?, tls:
+ * table?}?
+ * --- host "127.0.0.1", port 0 (any free one, see .port), or unix with mode "0600". tls =
+ * --- {cert=, key=, passphrase=, certs={{cert=,key=},…}, client_auth="none", ca=,
+ * --- verify=true, alpn=, min_version="1.2", max_version=, allow_truncated=false}
+ * ---@return stream.listener with port, address, closed
+ * Raises conflict (in use), io (refused by the system), denied, usage. */
 int sr_stream_l_listen(lua_State *L) {
     sr_err err = {0};
     struct sockaddr_storage sa;
@@ -252,7 +263,7 @@ int sr_stream_l_listen(lua_State *L) {
                      .port = (int)sr_arg_int(L, 1, "port", 0),
                      .path = sr_arg_string(L, 1, "unix", NULL, NULL)};
     check_place(L, &how);
-    if (sr_arg_push(L, 1, "tls") == LUA_TTABLE)
+    if (sr_arg_push(L, 1, "tls") != LUA_TNIL && lua_toboolean(L, -1))
         how.tls = sr_push_tls_ctx(L, -1, "stream.listen", true, NULL);
     listener **box = lua_newuserdatauv(L, sizeof *box, 0);
     *box = NULL;

@@ -186,8 +186,10 @@ static const sr_arg recv_args[] = {{"timeout", SR_DURATION, 0, "30s", "how long 
                                    {0}};
 static const sr_spec recv_spec = {"stream.recv", "Receive a datagram.", recv_args};
 
-/* udp:recv({timeout=}?) → data, {host=, port=}. Errors: io, timeout, usage (another task
- * is receiving). */
+/* --- Receive a datagram.
+ * ---@param opts {timeout: number|string?}? 30 s
+ * ---@return string data, {host: string, port: integer} from
+ * Raises io, timeout, usage ("BUSY": another task is receiving). */
 static int l_recv(lua_State *L) {
     udp *u = check(L);
     lua_settop(L, 2);
@@ -254,8 +256,11 @@ static int send_later(lua_State *L, udp *u, const char *data, size_t len,
     return sr_wait(L, &s->op, SR_WAIT_TIME);
 }
 
-/* udp:send(data, host, port) or udp:send(data, {host=, port=}). host is an address.
- * Errors: io, limit (too long for a datagram), denied, usage. */
+/* --- Send a datagram: send(data, host, port) or send(data, {host=, port=}).
+ * ---@param data string
+ * ---@param to string|{host: string, port: integer} an address, not a name
+ * ---@param port integer?
+ * Raises io, limit (too long), denied, usage. */
 static int l_send(lua_State *L) {
     udp *u = check(L);
     size_t len;
@@ -287,7 +292,7 @@ static int l_send(lua_State *L) {
 
 /* ---------------------------------------------------------------- object */
 
-/* udp:close(): a task in recv gets an io error, code "closed". */
+/* --- Close; a task in recv gets an io error with code "closed". Also __close. */
 static int l_close(lua_State *L) {
     udp **box = sr_check_object(L, 1, SR_UDP_TYPE);
     if (*box) udp_close(*box);
@@ -362,8 +367,10 @@ static int udp_bind(udp *u, const char *host, int port, sr_err *err) {
     return 0;
 }
 
-/* stream.udp{host="127.0.0.1", port=0} → socket with send, recv, close, port, address.
- * Errors: conflict (in use), io, denied, usage. */
+/* --- Open a datagram socket.
+ * ---@param opts {host: string?, port: integer?}? "127.0.0.1", 0 (any free one)
+ * ---@return stream.udp with port, address, closed
+ * Raises conflict (in use), io, denied, usage. */
 int sr_stream_l_udp(lua_State *L) {
     char target[160];
     sr_err err = {0};
