@@ -156,6 +156,7 @@ local function handle(ca, name, request)
     reply.headers["Replay-Nonce"] = "nonce" .. ca.nonces
   end
   reply.bare = nil
+  reply.headers["Connection"] = "close" -- nothing stays open beyond the test
   return reply
 end
 

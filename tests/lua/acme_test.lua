@@ -56,7 +56,7 @@ test("a solver takes no token that is a path", function(t)
   t:equal(fs.list(root), {})
 end)
 
-test("the built-in server listens only while needed", {leaks = true}, function(t)
+test("the built-in server listens only when needed", {leaks = true}, function(t)
   local solver = acme.http01{listen = "127.0.0.1:0"}
   solver:present(AUTHORIZATION, CHALLENGE, TOKEN .. ".thumb")
   local url = ("http://127.0.0.1:%d"):format(solver.port) .. FOLDER .. "/"
@@ -77,7 +77,8 @@ test("a taken port is named with the mend", function(t)
 end)
 
 test("solvers of one address share their server", function(t)
-  local one, two = acme.http01{listen = "127.0.0.1:7"}, acme.http01{listen = "127.0.0.1:7"}
+  local one = acme.http01{listen = "127.0.0.1:7"}
+  local two = acme.http01{listen = "127.0.0.1:7"}
   t:equal(rawequal(one, two), true)
   t:raises(function() acme.http01{} end, "usage", "webroot or listen")
   t:raises(function() acme.http01{webrot = "/x"} end, "usage", "webroot")
@@ -87,7 +88,7 @@ test("a directory is https, or http on loopback", function(t)
   local key = x509.key{type = "p256"}
   for _, url in ipairs{"http://ca.example/dir", "ftp://ca.example", "ca.example",
     "https://user@ca.example/"} do
-    t:raises(function() acme.account{directory = url, key = key} end, "usage", "directory")
+    t:raises(function() acme.account{directory = url, key = key} end, "usage", "URL")
   end
 end)
 
