@@ -104,32 +104,23 @@ static const sr_x509_field csr_fields[] = {
     {"extensions", sr_x509_push_extensions, AT(extensions)},
     {0}};
 
-static int encoded(lua_State *L, int (*run)(sr_x509_work *, sr_err *)) {
+/* Straight from the request: a copy of it costs far more than its encoding. */
+static int encoded(lua_State *L, int (*encode)(X509_REQ *, sr_buf *, sr_err *)) {
     sr_csr *csr = check_csr(L, 1);
+    sr_err err = {0};
     sr_x509_work *work = sr_x509_work_new(L);
-    work->csr = X509_REQ_dup(csr->req);
-    if (!work->csr) return sr_raise(L, SR_LIMIT, "ENOMEM", "out of memory");
-    work->run = run;
-    work->push = sr_x509_push_out;
-    return sr_x509_work_go(L, -1, false);
-}
-
-static int run_pem(sr_x509_work *work, sr_err *err) {
-    return sr_csr_pem(work->csr, &work->out, err);
-}
-
-static int run_der(sr_x509_work *work, sr_err *err) {
-    return sr_csr_der(work->csr, &work->out, err);
+    if (encode(csr->req, &work->out, &err) != 0) return sr_throw(L, &err);
+    return sr_x509_push_out(L, work);
 }
 
 /* --- The request as PEM. ---@return string */
 static int l_pem(lua_State *L) {
-    return encoded(L, run_pem);
+    return encoded(L, sr_csr_pem);
 }
 
 /* --- The request as DER. ---@return string */
 static int l_der(lua_State *L) {
-    return encoded(L, run_der);
+    return encoded(L, sr_csr_der);
 }
 
 /* --- Whether its own key signed it. ---@return boolean */
