@@ -64,8 +64,7 @@ Authorization.__index = Authorization
 local function new_challenge(account, document)
   document.account = account
   if document.token then
-    document.key_authorization =
-      core.key_authorization(account.client.key, document.token)
+    document.key_authorization = document.token .. "." .. account:thumbprint()
   end
   return setmetatable(document, Challenge)
 end
@@ -233,7 +232,10 @@ function Account:url() return self.client.kid end
 
 --- RFC 7638 thumbprint of the account key.
 ---@return string
-function Account:thumbprint() return core.thumbprint(self.client.key) end
+function Account:thumbprint()
+  self.print = self.print or core.thumbprint(self.client.key)
+  return self.print
+end
 
 --- What the CA's directory lists.
 ---@return table
@@ -283,6 +285,7 @@ end
 ---@param url string
 ---@return acme.Order
 function Account:open_order(url)
+  core.check_url(url, self.client.url)
   local order = setmetatable({url = url, account = self}, Order)
   return (order:refresh())
 end

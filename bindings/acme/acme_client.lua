@@ -11,6 +11,7 @@
 local core = require "acme.core"
 local errors = require "errors"
 local http = require "http"
+local json = require "json"
 local task = require "task"
 local time = require "time"
 
@@ -184,23 +185,30 @@ end
 
 -------------------------------------------------------------------- signed requests
 
+--- Told by the problem's type, never by its English.
+local function is_bad_nonce(reply)
+  if reply.status ~= 400 or not reply.body:find(BAD_NONCE, 1, true) then return false end
+  local problem = try(json.decode, reply.body)
+  return type(problem) == "table" and problem.type == BAD_NONCE
+end
+
 --- Sign and send until the CA takes the nonce (RFC 8555 section 6.5).
 ---@private
 function Client:send(url, payload, options)
-  for try = 1, self.nonce_tries do
+  for attempt = 1, self.nonce_tries do
     local body = core.sign{key = self.key, url = url, nonce = self:take_nonce(),
       kid = not options.jwk and self.kid or nil, payload = payload or ""}
     local reply = self:exchange("POST", url, body, options)
     if reply.status < 300 then return reply end
-    local err = self:failure(reply, options.what, url)
-    if err.code ~= BAD_NONCE then error(err, 0) end
+    if not is_bad_nonce(reply) then error(self:failure(reply, options.what, url), 0) end
     local fresh = reply.headers["replay-nonce"]
     self.nonces = {fresh and core.nonce_ok(fresh) and fresh or nil}
-    if try >= self.nonce_tries then
-      err.message = err.message .. ("; %d nonces in a row were refused"):format(try)
+    if attempt >= self.nonce_tries then
+      local err = self:failure(reply, options.what, url)
+      err.message = err.message .. ("; %d nonces in a row were refused"):format(attempt)
       error(err, 0)
     end
-    if try >= 10 then pause(math.min(0.01 * (try - 9), 0.1)) end
+    if attempt >= 10 then pause(math.min(0.01 * (attempt - 9), 0.1)) end
   end
 end
 
@@ -213,7 +221,6 @@ end
 ---  max_body: integer?}
 ---@return table reply status, headers, body
 function Client:post(url, payload, options)
-  core.check_url(url, self.url)
   local function attempt() return self:send(url, payload, options) end
   local ok, result = pcall(self.repeatable, self, attempt, options.once)
   if ok then return result end

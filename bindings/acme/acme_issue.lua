@@ -30,7 +30,15 @@ local issue = {}
 ---@field pem string the chain as PEM
 ---@field order_url string
 local Result = {}
-Result.__index = Result
+
+--- The certificates are read when they are first asked for.
+function Result.__index(result, name)
+  if name ~= "chain" then return Result[name] end
+  local chain = {}
+  for i, block in ipairs(result.blocks) do chain[i] = x509.read(block) end
+  result.chain = chain
+  return chain
+end
 
 --- The certificate is installed: forget order, key and chain in state_dir. Until then the
 --- same issue returns the same certificate without asking the CA.
@@ -73,12 +81,11 @@ end
 function Run:load()
   local record = self.file:load()
   local key = self.file:stored_key(self.key_type)
-  if self.options.key and key and key.spki_sha256 ~= self.options.key.spki_sha256 then
-    key = nil
-  end
-  self.key = key
+  local own = self.options.key
+  if own and key and key.spki_sha256 ~= own.spki_sha256 then key = nil end
+  self.key, self.spki = key, key and key.spki_sha256
   if not record then return end
-  if key and key.spki_sha256 == record.spki_sha256 and self:fits(record) then
+  if key and self.spki == record.spki_sha256 and self:fits(record) then
     self.record = record
   else
     self.file:forget()
@@ -124,6 +131,7 @@ end
 function Run:prepare_key()
   if self.key then return end
   self.key = self.options.key or x509.key{type = self.key_type}
+  self.spki = self.key.spki_sha256
   self.file:save_key(self.key)
 end
 
@@ -142,7 +150,7 @@ function Run:place_order()
   self.step("ordered", order.url)
   self.file:save{directory = self.account.client.url, account = self.account:url(),
     order = order.url, names = self.names, key_type = self.key.type,
-    spki_sha256 = self.key.spki_sha256, profile = options.profile,
+    spki_sha256 = self.spki, profile = options.profile,
     expires = order.expires}
   return order
 end
@@ -172,6 +180,19 @@ function Run:choose(authorization)
     authorization:name(), self.solver.type, table.concat(offered, ", ")))
 end
 
+--- A run that was killed may have left an answer behind: take it down with the others.
+function Run:note(authorization)
+  local challenge = self.resumed and authorization:challenge(self.solver.type)
+  if not challenge then return end
+  self.presented[#self.presented + 1] =
+    {authorization = authorization, challenge = challenge}
+end
+
+function Run:sweep(order)
+  for _, authorization in ipairs(order:authorizations()) do self:note(authorization) end
+  cleanup(self)
+end
+
 --- Put every pending challenge in place.
 function Run:present(authorizations)
   local open = {}
@@ -184,7 +205,9 @@ function Run:present(authorizations)
       self.solver:present(authorization, challenge, challenge.key_authorization)
       open[#open + 1] = item
       self.step("presented", name)
-    elseif authorization.status ~= "valid" then
+    elseif authorization.status == "valid" then
+      self:note(authorization)
+    else
       self:give_up("authorization for " .. name, nil, "it is " .. authorization.status)
     end
   end
@@ -256,6 +279,8 @@ function Run:drive(order)
   if order.status == "pending" then
     self:authorize(order)
     self:leave(order:refresh(), {pending = true})
+  elseif self.resumed then
+    self:sweep(order)
   end
   self.step(order.status, order.url)
   if order.status == "ready" then
@@ -292,9 +317,7 @@ function Run:result(pem)
       self.account.client.url, err.message)
     error(err, 0)
   end
-  local chain = {}
-  for i, block in ipairs(blocks) do chain[i] = x509.read(block) end
-  return setmetatable({chain = chain, key = self.key, pem = table.concat(blocks),
+  return setmetatable({blocks = blocks, key = self.key, pem = table.concat(blocks),
     order_url = self.order_url, state_dir = self.file.dir}, Result)
 end
 
@@ -306,22 +329,22 @@ function Run:go()
   local stored = self:stored_result()
   if stored then return stored end
   local order = self:stored_order()
-  local resumed = order ~= nil
+  self.resumed = order ~= nil
   for _ = 1, 2 do
     self:prepare_key()
-    self.step("key", self.key.spki_sha256)
+    self.step("key", self.spki)
     self:prepare_csr()
     self.step("csr")
     order = order or self:place_order()
     self.order_url = order.url
-    self.step(resumed and "resumed" or "placed", order.url)
+    self.step(self.resumed and "resumed" or "placed", order.url)
     local ok, result = pcall(self.drive, self, order)
     if ok then return result end
     if not self.dead then error(result, 0) end
     self.file:forget()
     self.step("forgotten", order.url)
-    if not resumed then error(result, 0) end
-    order, resumed, self.dead, self.record = nil, false, false, nil
+    if not self.resumed then error(result, 0) end
+    order, self.resumed, self.dead, self.record = nil, false, false, nil
   end
 end
 

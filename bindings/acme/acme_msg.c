@@ -277,21 +277,27 @@ int sr_acme_check_directory_url(const char *url, sr_err *err) {
     return sr_fail(err, SR_USAGE, NULL, "directory URL %.200s %s", url, wrong);
 }
 
-int sr_acme_check_url(const char *url, const char *directory, sr_err *err) {
-    url_facts facts, home;
+/* home NULL: the directory URL itself is no good. */
+static int check_url(const char *url, const url_facts *home, sr_err *err) {
+    url_facts facts;
     const char *wrong = judge_url(url, &facts);
-    if (!wrong && judge_url(directory, &home)) wrong = "comes without a directory URL";
-    if (!wrong && facts.plain && !(home.plain && home.local)) wrong = "is not https";
-    if (!wrong && facts.secluded && !home.secluded)
+    if (!wrong && !home) wrong = "comes without a directory URL";
+    if (!wrong && facts.plain && !(home->plain && home->local)) wrong = "is not https";
+    if (!wrong && facts.secluded && !home->secluded)
         wrong = "points to a private address, which the directory URL does not";
     if (!wrong) return 0;
     return sr_fail(err, SR_PROTOCOL, NULL, "URL %.200s from the CA %s", url, wrong);
 }
 
+int sr_acme_check_url(const char *url, const char *directory, sr_err *err) {
+    url_facts home;
+    return check_url(url, judge_url(directory, &home) ? NULL : &home, err);
+}
+
 /* ---------------------------------------------------------------- the walk */
 
 typedef struct walk {
-    const char *directory; /* URLs are judged against it */
+    const url_facts *home; /* of the directory: URLs are judged against it */
 } walk;
 
 static int check_object(const walk *w, const sr_acme_shape *shape, cJSON *doc,
@@ -326,7 +332,7 @@ static int check_text(const walk *w, const sr_acme_field *field, const char *tex
     int64_t seconds;
     if (!text) return wrong(field, "a text", err);
     switch (field->type) {
-    case SR_ACME_URL: return sr_acme_check_url(text, w->directory, err);
+    case SR_ACME_URL: return check_url(text, w->home, err);
     case SR_ACME_TIME:
         return sr_acme_parse_time(text, &seconds) ? wrong(field, "an RFC 3339 time", err)
                                                   : 0;
@@ -423,7 +429,8 @@ static int locate(const sr_acme_shape *shape, const char *from, sr_err *err) {
 
 int sr_acme_parse(const sr_acme_shape *shape, const char *text, size_t len,
                   const char *from, const char *directory, cJSON **ret_doc, sr_err *err) {
-    walk w = {directory};
+    url_facts home;
+    walk w = {judge_url(directory, &home) ? NULL : &home};
     if (len > SR_ACME_DOC_MAX)
         return sr_fail(err, SR_LIMIT, NULL, "%s from %.160s: %zu bytes, the limit is %d",
                        shape->name, from, len, SR_ACME_DOC_MAX);

@@ -6,8 +6,8 @@
 #ifndef SR_JOSE_H
 #define SR_JOSE_H
 
-#include "pki/pki.h"
 #include "base.h"
+#include "pki/pki.h"
 
 /* One request to sign. */
 typedef struct sr_jws {

@@ -22,24 +22,18 @@ local NAMES =
 
 ---@class acme.OrderFile
 ---@field dir string
+---@field fresh boolean the folder was made by this run: nothing is in it
 local OrderFile = {}
 OrderFile.__index = OrderFile
 
 local order_file = {}
-
-local function read(path)
-  local text, err = try(fs.read, path, {max = LIMIT})
-  if text then return text end
-  if err.kind == "not_found" then return nil end
-  error(err, 0)
-end
 
 --- Open (and make) the folder of one issuance. Raises conflict when another process or
 --- task works in it.
 ---@param dir string
 ---@return acme.OrderFile file to be closed
 function order_file.open(dir)
-  fs.mkdir(dir, {parents = true, mode = "0700"})
+  local fresh = fs.mkdir(dir, {parents = true, mode = "0700"})
   local lock, err = try(fs.lock, dir .. "/.lock")
   if not lock then
     if err.kind ~= "conflict" then error(err, 0) end
@@ -47,8 +41,8 @@ function order_file.open(dir)
       ("%s: another run is working on this certificate"):format(dir),
       {retryable = true, cause = err})
   end
-  fs.sweep(dir)
-  return setmetatable({dir = dir, lock = lock}, OrderFile)
+  if not fresh then fs.sweep(dir) end
+  return setmetatable({dir = dir, lock = lock, fresh = fresh}, OrderFile)
 end
 
 --- Let others work in the folder.
@@ -61,8 +55,19 @@ OrderFile.__close = OrderFile.close
 ---@private
 function OrderFile:path(name) return self.dir .. "/" .. NAMES[name] end
 
+--- The content of one of the files, or nil.
 ---@private
-function OrderFile:write(name, data) fs.write(self:path(name), data, {mode = "0600"}) end
+function OrderFile:read(name)
+  local path = self:path(name)
+  if self.fresh or not fs.exists(path) then return nil end
+  return fs.read(path, {max = LIMIT})
+end
+
+---@private
+function OrderFile:write(name, data)
+  self.fresh = false
+  fs.write(self:path(name), data, {mode = "0600"})
+end
 
 ---@private
 function OrderFile:remove(name) fs.remove(self:path(name), {missing_ok = true}) end
@@ -85,7 +90,7 @@ end
 --- is lost, nothing else.
 ---@return table? record directory, account, order, names, key_type, spki_sha256 …
 function OrderFile:load()
-  local text = read(self:path("order"))
+  local text = self:read("order")
   if not text then return nil end
   local record = try(json.decode, text)
   if is_record(record) then return record end
@@ -116,7 +121,7 @@ end
 ---@param key_type string?
 ---@return x509.Key?
 function OrderFile:stored_key(key_type)
-  local text = read(self:path("key"))
+  local text = self:read("key")
   local key = text and try(x509.read_key, {pem = text})
   if not key or not key.private then return nil end
   if key_type and key.type ~= key_type then return nil end
@@ -129,13 +134,13 @@ function OrderFile:save_key(key) self:write("key", key:pem()) end
 
 --- The stored CSR as PEM, or nil.
 ---@return string?
-function OrderFile:csr() return read(self:path("csr")) end
+function OrderFile:csr() return self:read("csr") end
 
 function OrderFile:save_csr(pem) self:write("csr", pem) end
 
 --- The stored chain as PEM, or nil.
 ---@return string?
-function OrderFile:chain() return read(self:path("chain")) end
+function OrderFile:chain() return self:read("chain") end
 
 function OrderFile:save_chain(pem) self:write("chain", pem) end
 

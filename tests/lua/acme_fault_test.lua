@@ -385,6 +385,25 @@ end)
 
 -------------------------------------------------------------------- the state folder
 
+test("an answer that a killed run left in the webroot is taken down", QUICK, function(t)
+  local ca, state, root = fake.start(t), t:tmpdir() .. "/state", t:tmpdir()
+  local a, token = ca:account(), nil
+  local function run(on_step)
+    return issue(t, a, {state_dir = state, names = {"a.test"}, on_step = on_step,
+      solver = acme.http01{webroot = root}})
+  end
+  t:raises(function()
+    run(function(step)
+      if step == "presented" then token = ca.orders[1].authz[1].token end
+      if step == "ready" then error("stopped") end
+    end)
+  end)
+  local left = root .. "/.well-known/acme-challenge/" .. token
+  fs.write(left, "x")
+  run()
+  t:equal(fs.exists(left), false)
+end)
+
 test("an order that the CA forgot is replaced in the same run", QUICK, function(t)
   local ca, state = fake.start(t), t:tmpdir() .. "/state"
   local a = ca:account()
