@@ -446,3 +446,21 @@ test("cancelled in the middle of a connect, nothing stays", function(t)
   task.sleep(0.01)
   t:equal(open_files(), before)
 end)
+
+test("IPv6, where the machine has it", function(t)
+  local ok, listener = pcall(stream.listen, {host = "::1"})
+  if not ok then
+    t:equal(listener.code, "EADDRNOTAVAIL")
+    return
+  end
+  local group <close> = task.group()
+  group:spawn(function()
+    local conn <close> = listener:accept()
+    conn:write(conn:read() .. "\n")
+  end)
+  local conn <close> = stream.connect{host = "::1", port = listener.port}
+  t:equal(tostring(conn.peer), "[::1]:" .. listener.port)
+  conn:write "six\n"
+  t:equal(conn:read(), "six")
+  listener:close()
+end)

@@ -415,3 +415,39 @@ test("a hundred TLS connections at once", {timeout = "60s"}, function(t)
   end)
   t:equal(done, 100)
 end)
+
+test("two hundred TLS connections cancelled in the middle leave nothing behind",
+  {timeout = "60s"}, function(t)
+    local function open_files()
+      local count = 0
+      for fd = 0, 2048 do
+        local f = io.open("/proc/self/fdinfo/" .. fd)
+        if f then
+          count = count + 1
+          f:close()
+        end
+      end
+      return count
+    end
+    local before = open_files()
+    for _, delay in ipairs{0, 0.005, 0.05, 0.2} do
+      pcall(task.timeout, delay, function()
+        local listener <close> = stream.listen{tls = certs.server}
+        local group <close> = task.group()
+        for i = 1, 100 do
+          group:spawn(function()
+            local conn <close> = listener:accept()
+            while conn:read(1000) do conn:write "on and on" end
+          end)
+          group:spawn(function()
+            local conn <close> = connect(listener.port)
+            while true do conn:write(("x"):rep(i * 1000)) end
+          end)
+        end
+      end)
+    end
+    collectgarbage()
+    collectgarbage()
+    task.sleep(0.05)
+    t:equal(open_files(), before)
+  end)
