@@ -15,6 +15,9 @@
 #include <openssl/err.h>
 #include <openssl/pkcs7.h>
 
+#define FIRST_TIME (-631152000.0) /* 1950, the first year of UTCTime */
+#define LAST_TIME 253402300799.0  /* 9999-12-31T23:59:59Z */
+
 /* ---------------------------------------------------------------- reading files */
 
 static int bad_cert(sr_err *err, const char *what) {
@@ -167,6 +170,19 @@ int sr_pki_time(const ASN1_TIME *time, double *ret_seconds) {
     if (!time || ASN1_TIME_to_tm(time, &tm) != 1) return -1;
     *ret_seconds = (double)timegm(&tm);
     return 0;
+}
+
+int sr_pki_check_time(double when, sr_err *err) {
+    if (when >= FIRST_TIME && when <= LAST_TIME) return 0; /* false for NaN */
+    return sr_fail(err, SR_USAGE, "BAD_TIME", "a time of %g is outside 1950 to 9999",
+                   when);
+}
+
+ASN1_TIME *sr_pki_time_new(double when, sr_err *err) {
+    if (sr_pki_check_time(when, err) < 0) return NULL;
+    ASN1_TIME *time = ASN1_TIME_set(NULL, (time_t)when);
+    if (!time) sr_fail(err, SR_LIMIT, "ENOMEM", "out of memory");
+    return time;
 }
 
 const char *sr_pki_integer_hex(const ASN1_INTEGER *number, sr_arena *arena) {

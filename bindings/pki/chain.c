@@ -321,6 +321,7 @@ static int check_name(const sr_verify_spec *spec, sr_err *err) {
 int sr_chain_verify(const sr_verify_spec *spec, STACK_OF(X509) * *ret_path, sr_err *err) {
     int rc = -1;
     ERR_clear_error();
+    if (sr_pki_check_time(spec->at, err) < 0) return -1;
     if (spec->chain && sk_X509_num(spec->chain) > SR_CHAIN_MAX)
         return sr_fail(err, SR_LIMIT, "TOO_MANY",
                        "a chain of %d certificates; at most %d", sk_X509_num(spec->chain),

@@ -47,10 +47,10 @@ static int set_reason(X509_REVOKED *entry, const char *reason, sr_err *err) {
 static int add_entry(X509_CRL *crl, const sr_revoked *revoked, sr_err *err) {
     X509_REVOKED *entry = X509_REVOKED_new();
     ASN1_INTEGER *serial = sr_pki_serial(revoked->serial, err);
-    ASN1_TIME *when = ASN1_TIME_set(NULL, (time_t)revoked->when);
+    ASN1_TIME *when = serial ? sr_pki_time_new(revoked->when, err) : NULL;
     int rc = -1;
-    if (!serial) goto out;
-    if (!entry || !when || !X509_REVOKED_set_serialNumber(entry, serial) ||
+    if (!when) goto out;
+    if (!entry || !X509_REVOKED_set_serialNumber(entry, serial) ||
         !X509_REVOKED_set_revocationDate(entry, when)) {
         no_memory(err);
         goto out;
@@ -69,16 +69,19 @@ out:
 }
 
 static int set_times(X509_CRL *crl, const sr_crl_spec *spec, sr_err *err) {
-    if (!(spec->next_update > spec->this_update))
-        return sr_fail(err, SR_USAGE, NULL, "next_update is not later than this_update");
-    ASN1_TIME *last = ASN1_TIME_set(NULL, (time_t)spec->this_update);
-    ASN1_TIME *next = ASN1_TIME_set(NULL, (time_t)spec->next_update);
-    bool good = last && next && X509_CRL_set1_lastUpdate(crl, last) &&
-                X509_CRL_set1_nextUpdate(crl, next);
+    ASN1_TIME *last = sr_pki_time_new(spec->this_update, err);
+    ASN1_TIME *next = last ? sr_pki_time_new(spec->next_update, err) : NULL;
+    int rc = -1;
+    if (last && next)
+        rc = X509_CRL_set1_lastUpdate(crl, last) && X509_CRL_set1_nextUpdate(crl, next)
+                 ? 0
+                 : no_memory(err);
     ASN1_TIME_free(last);
     ASN1_TIME_free(next);
-    return good ? 0
-                : sr_pki_fail(err, SR_USAGE, NULL, "the list's times are out of range");
+    if (rc == 0 && !(spec->next_update > spec->this_update))
+        rc = sr_fail(err, SR_USAGE, "BAD_TIME",
+                     "next_update is not later than this_update");
+    return rc;
 }
 
 static int add_number(X509_CRL *crl, const char *hex, sr_err *err) {

@@ -247,6 +247,9 @@ int sr_cert_der(X509 *cert, sr_buf *buf, sr_err *err);
 /* Append bytes that OpenSSL encoded and free them; label NULL: as DER, else as PEM. */
 int sr_pki_put_der(sr_buf *buf, const char *label, unsigned char *der, int len,
                    sr_err *err);
+/* From UTC seconds between 1950 and 9999; NULL on failure. */
+ASN1_TIME *sr_pki_time_new(double when, sr_err *err);
+int sr_pki_check_time(double when, sr_err *err);
 /* UTC seconds; 0 or -1. */
 int sr_pki_time(const ASN1_TIME *time, double *ret_seconds);
 

@@ -11,9 +11,7 @@
 #include <openssl/err.h>
 #include <openssl/rand.h>
 
-#define MAX_SERIAL 20             /* octets, RFC 5280 4.1.2.2 */
-#define FIRST_TIME (-631152000.0) /* 1950, the first year of UTCTime */
-#define LAST_TIME 253402300799.0  /* 9999-12-31T23:59:59Z */
+#define MAX_SERIAL 20 /* octets, RFC 5280 4.1.2.2 */
 
 static int no_memory(sr_err *err) {
     return sr_fail(err, SR_LIMIT, "ENOMEM", "out of memory");
@@ -63,26 +61,30 @@ int sr_issuer_check(X509 *issuer, const sr_key *key, sr_err *err) {
     return 0;
 }
 
-static int set_time(ASN1_TIME *to, double when, sr_err *err) {
-    if (!(when >= FIRST_TIME && when <= LAST_TIME))
-        return sr_fail(err, SR_USAGE, NULL, "a time of %.0f is outside 1950 to 9999",
-                       when);
-    return ASN1_TIME_set(to, (time_t)when) ? 0 : no_memory(err);
+static int set_times(X509 *cert, const sr_cert_spec *spec, sr_err *err) {
+    ASN1_TIME *from = sr_pki_time_new(spec->not_before, err);
+    ASN1_TIME *to = from ? sr_pki_time_new(spec->not_after, err) : NULL;
+    int rc = -1;
+    if (from && to)
+        rc = X509_set1_notBefore(cert, from) && X509_set1_notAfter(cert, to)
+                 ? 0
+                 : no_memory(err);
+    ASN1_TIME_free(from);
+    ASN1_TIME_free(to);
+    if (rc == 0 && !(spec->not_after > spec->not_before))
+        rc = sr_fail(err, SR_USAGE, "BAD_TIME", "not_after is not later than not_before");
+    return rc;
 }
 
 static int set_fields(const sr_cert_spec *spec, X509 *cert, sr_err *err) {
     const sr_subject_spec *what = &spec->what;
     int rc = -1;
-    if (!(spec->not_after > spec->not_before))
-        return sr_fail(err, SR_USAGE, NULL, "not_after is not later than not_before");
     ASN1_INTEGER *serial =
         spec->serial ? sr_pki_serial(spec->serial, err) : random_serial(err);
     X509_NAME *name = sr_dn_build(what->subject, what->subject_count, err);
     if (!serial || !name) goto out;
     const X509_NAME *issuer = spec->issuer ? X509_get_subject_name(spec->issuer) : name;
-    if (set_time(X509_getm_notBefore(cert), spec->not_before, err) < 0 ||
-        set_time(X509_getm_notAfter(cert), spec->not_after, err) < 0)
-        goto out;
+    if (set_times(cert, spec, err) < 0) goto out;
     if (!X509_set_version(cert, X509_VERSION_3) || !X509_set_serialNumber(cert, serial) ||
         !X509_set_subject_name(cert, name) || !X509_set_issuer_name(cert, issuer) ||
         !X509_set_pubkey(cert, spec->public_key)) {

@@ -156,6 +156,16 @@ TEST(revocation_list_survives_pem) {
     made_free(&ca);
 }
 
+TEST(times_outside_the_calendar_are_refused) {
+    sr_err err = {0};
+    X509 *cert = NULL;
+    CHECK_INT(build((sr_cert_spec){.not_before = 1e300, .not_after = 2e300}, &cert, &err),
+              -1);
+    CHECK_STR(err.code, "BAD_TIME");
+    CHECK(sr_pki_time_new(-1e300, &err) == NULL);
+    CHECK_INT(sr_pki_check_time(253402300799.0, &err), 0);
+}
+
 TEST(revocation_list_with_an_unknown_reason_is_refused) {
     sr_err err = {0};
     X509_CRL *crl = NULL;
