@@ -69,6 +69,7 @@ local function authz_document(ca, order, i)
 end
 
 local work = {}
+fake.work = work
 
 function work.directory(ca)
   return fake.json{newNonce = ca.url .. "/nonce", newAccount = ca.url .. "/account",
@@ -140,29 +141,51 @@ function work.certificate(ca, _, id)
     body = ca.orders[tonumber(id)].pem}
 end
 
+--- Whether a request keeps the rules of RFC 8555 section 6: what is wrong, or nil.
+local function breach(ca, name, request)
+  local headers = request.headers
+  if not (headers["user-agent"] or ""):find("^secrun/") then return "no User-Agent" end
+  if not headers["accept-language"] then return "no Accept-Language" end
+  if headers["replay-nonce"] then return "a Replay-Nonce in a request" end
+  if request.method ~= "POST" then return nil end
+  if headers["content-type"] ~= "application/jose+json" then return "wrong type" end
+  local head = json.decode(encoding.base64url_decode(json.decode(request.body).protected))
+  if not ca.fresh[head.nonce] then return "a nonce that is not fresh" end
+  ca.fresh[head.nonce] = nil
+  if head.url ~= ca.url .. request.raw_path then return "signed for " .. head.url end
+  if (head.jwk ~= nil) ~= (name == "account") then return "jwk and kid mixed up" end
+  if head.kid and head.kid ~= ca.url .. "/acct/1" then return "kid " .. head.kid end
+end
+
+local function give_nonce(ca, reply)
+  ca.nonces = ca.nonces + 1
+  ca.fresh["nonce" .. ca.nonces] = true
+  reply.headers["Replay-Nonce"] = "nonce" .. ca.nonces
+end
+
 local function handle(ca, name, request)
   ca.calls[name] = (ca.calls[name] or 0) + 1
+  ca.broken = ca.broken or breach(ca, name, request)
   local payload = {}
   if request.method == "POST" then
-    local text = encoding.base64url_decode(request:json().payload)
+    local text = encoding.base64url_decode(json.decode(request.body).payload)
     payload = text ~= "" and json.decode(text) or {}
   end
   local function act() return work[name](ca, payload, request.params.id) end
   local hook = ca.hooks[name]
   local reply = hook and hook(act, payload, request) or act()
   reply.headers = reply.headers or {}
-  if not reply.bare and name ~= "directory" then
-    ca.nonces = ca.nonces + 1
-    reply.headers["Replay-Nonce"] = "nonce" .. ca.nonces
-  end
+  if not reply.bare and name ~= "directory" then give_nonce(ca, reply) end
   reply.bare = nil
   reply.headers["Connection"] = "close" -- nothing stays open beyond the test
   return reply
 end
 
---- Start a CA that ends with the test; hooks may be changed while it runs.
-function fake.start(t, hooks)
-  local ca = setmetatable({hooks = hooks or {}, calls = {}, orders = {}, nonces = 0}, Ca)
+--- Start a CA that ends with the test; hooks may be changed while it runs. The test fails
+--- if a request broke the rules. `tls`: {cert =, key =}, then the CA speaks https.
+function fake.start(t, hooks, tls)
+  local ca = setmetatable({hooks = hooks or {}, calls = {}, orders = {}, nonces = 0,
+    fresh = {}}, Ca)
   local routes = {}
   for name in pairs(work) do
     local function handler(request) return handle(ca, name, request) end
@@ -171,8 +194,11 @@ function fake.start(t, hooks)
       routes[method .. " /" .. name .. "/{id}"] = handler
     end
   end
-  ca.server = http.serve{listen = "127.0.0.1:0", routes = routes}
-  t:defer(function() ca.server:close{grace = 0} end)
+  ca.server = http.serve{listen = "127.0.0.1:0", routes = routes, tls = tls}
+  t:defer(function()
+    ca.server:close{grace = 0}
+    if ca.broken then error("the client sent " .. ca.broken, 0) end
+  end)
   ca.url = ca.server.url
   ca.root_key = x509.key{type = "p256"}
   ca.root = x509.sign{key = ca.root_key, subject = {CN = "Test Root"}, is_ca = true,

@@ -49,6 +49,31 @@ directory_fails("a directory that is busy for an hour", function()
   return fake.html(503, {["Retry-After"] = "3600"})
 end, "http", "503")
 
+--- A CA over TLS whose certificate is for `names` and ends `left` seconds from now.
+local function tls_fails(name, names, left, pattern)
+  test(name, QUICK, function(t)
+    local root_key = x509.key{type = "p256"}
+    local root = x509.sign{key = root_key, subject = {CN = "TLS Root"}, is_ca = true}
+    local key = x509.key{type = "p256"}
+    local leaf = x509.sign{issuer = root, issuer_key = root_key, key = key, names = names,
+      not_before = time.now() - 7200, not_after = time.now() + left}
+    local ca = fake.start(t, {}, {cert = leaf:pem(), key = key:pem()})
+    t:raises(function() ca:account{ca = root:pem()} end, "tls", pattern)
+    t:equal(ca.calls.directory, nil)
+  end)
+end
+
+tls_fails("a directory whose TLS certificate has expired", {"127.0.0.1"}, -3600, "expired")
+tls_fails("a directory whose TLS certificate has another name", {"b.test"}, 3600, nil)
+
+test("a state folder that cannot be made stops before any order", QUICK, function(t)
+  local ca = fake.start(t)
+  local a = ca:account()
+  local err = t:raises(function() issue(t, a, {state_dir = "/proc/nowhere/state"}) end)
+  assert(tostring(err):find("/proc/nowhere", 1, true), tostring(err))
+  t:equal(ca.calls.order, nil)
+end)
+
 test("a directory that moved is followed", QUICK, function(t)
   local first = true
   local ca = fake.start(t, {directory = function(act)
@@ -254,8 +279,8 @@ test("a CA that hands out the order that is already valid", QUICK, function(t)
   local first = issue(t, a, {state_dir = state})
   for _, name in ipairs{"order.json", "chain.pem"} do fs.remove(state .. "/" .. name) end
   ca.hooks.order = function()
-    local reply = fake.json({}, 201, {Location = "/get_order/1"})
-    reply.body = require("http").get(ca.url .. "/get_order/1").body
+    local reply = fake.work.get_order(ca, nil, "1")
+    reply.status, reply.headers.Location = 201, "/get_order/1"
     return reply
   end
   local second = issue(t, a, {state_dir = state})
