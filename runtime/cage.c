@@ -26,7 +26,8 @@ enum {
     MEMORY_MIN = 256 << 10,
     STRING_SHARE = 32, /* one string may take this part of the memory */
     STRING_MIN = 64 << 10,
-    PIECE = 512, /* bytes of text between two looks at the clock */
+    STRING_MAX = 1 << 20, /* one comparison of two takes 10 ms at worst */
+    PIECE = 512,          /* bytes of text between two looks at the clock */
     RESULTS_MAX = 16,
     HANDLER = 1 /* stack slot of the message handler during a run */
 };
@@ -207,6 +208,7 @@ static void set_limits(sr_cage *cage, const sr_cage_limits *limits) {
     cage->guard.limit = memory;
     cage->guard.max_string = memory / STRING_SHARE;
     if (cage->guard.max_string < STRING_MIN) cage->guard.max_string = STRING_MIN;
+    if (cage->guard.max_string > STRING_MAX) cage->guard.max_string = STRING_MAX;
     cage->budget = time < 3600 ? (int64_t)(time * SR_NS) : 3600 * SR_NS;
     cage->words = limits ? limits->words : NULL;
     snprintf(cage->what, sizeof cage->what, "%s",

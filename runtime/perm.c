@@ -230,7 +230,8 @@ static struct layer *layer_of(struct set *set, bool needs) {
     if (!layer) return NULL;
     layer->needs = needs;
     layer->next = set->layers;
-    return set->layers = layer;
+    set->layers = layer;
+    return layer;
 }
 
 static int find_perm(const char *name) {
@@ -416,6 +417,7 @@ void sr_perms_narrow(lua_State *L, int idx, sr_perms *perms) {
     static const char *const names[] = {"net", "read",  "write", "run",
                                         "env", "store", NULL};
     idx = lua_absindex(L, idx);
+    if (!perms) sr_raise(L, SR_INTERNAL, "needs", "needs: this VM has no permissions");
     if (!lua_istable(L, idx))
         sr_raise(L, SR_USAGE, "needs", "needs: expected a table, got a %s",
                  luaL_typename(L, idx));
