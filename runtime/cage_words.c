@@ -113,15 +113,18 @@ static int fold(char c) {
 }
 
 /* One row of the table "do the first i bytes of the pattern match the first j of the
- * text": linear in pattern × text, whatever the stars. */
+ * text": linear in pattern × text, whatever the stars; over as soon as nothing matches.
+ */
 static bool glob(const char *pattern, size_t pattern_len, const char *text, size_t len) {
-    bool now[TEXT_MAX + 1] = {true};
+    bool now[TEXT_MAX + 1];
+    memset(now, 0, len + 1);
+    now[0] = true;
     for (size_t i = 0; i < pattern_len; i++) {
         char p = pattern[i];
         bool any = p == '*' && i + 1 < pattern_len && pattern[i + 1] == '*';
         if (any) i++;
         bool before = now[0]; /* the row above, one to the left */
-        now[0] = now[0] && p == '*';
+        bool alive = now[0] = now[0] && p == '*';
         for (size_t j = 1; j <= len; j++) {
             bool above = now[j];
             char c = text[j - 1];
@@ -130,7 +133,9 @@ static bool glob(const char *pattern, size_t pattern_len, const char *text, size
             else
                 now[j] = before && (p == '?' ? c != '.' : fold(p) == fold(c));
             before = above;
+            alive |= now[j];
         }
+        if (!alive) return false;
     }
     return now[len];
 }
