@@ -171,15 +171,24 @@ out:
  * taken apart here; whatever has anything else goes to libcurl's parser. A unit test
  * holds both against each other. */
 
-/* The end of the run of characters of this set. */
-static const char *run_of(const char *at, const char *end, const char *set) {
-    while (at < end && *at && strchr(set, *at))
+enum { IN_HOST = 1, IN_PATH = 2, IN_QUERY = 4, DIGIT = 8 };
+
+/* In which parts a character may stand. */
+static int part_of(char c) {
+    bool letter = (c >= 'a' && c <= 'z'), digit = c >= '0' && c <= '9';
+    if (letter || c == '-' || c == '.') return IN_HOST | IN_PATH | IN_QUERY;
+    if (digit) return IN_HOST | IN_PATH | IN_QUERY | DIGIT;
+    if ((c >= 'A' && c <= 'Z') || c == '/' || c == '_' || c == '~')
+        return IN_PATH | IN_QUERY;
+    return c == '=' || c == '&' ? IN_QUERY : 0;
+}
+
+/* The end of the run of characters that may stand in this part. */
+static const char *run_of(const char *at, const char *end, int where) {
+    while (at < end && part_of(*at) & where)
         at++;
     return at;
 }
-
-#define LETTERS "abcdefghijklmnopqrstuvwxyz"
-#define DIGITS "0123456789"
 
 /* A host name whose last label begins with a letter, so that it is no number. */
 static bool is_plain_name(const char *host, size_t len) {
@@ -206,7 +215,7 @@ static int plain_port(const char **at, const char *end, bool https) {
     int usual = https ? 443 : 80, port = 0;
     if (*at == end || **at != ':') return usual;
     const char *from = ++*at;
-    *at = run_of(from, end, DIGITS);
+    *at = run_of(from, end, DIGIT);
     if (*at == from || *at - from > 5 || *from == '0') return -1;
     for (const char *p = from; p < *at; p++)
         port = port * 10 + (*p - '0');
@@ -215,9 +224,8 @@ static int plain_port(const char **at, const char *end, bool https) {
 
 static bool is_plain_path(const char *at, const char *end) {
     if (at == end || *at != '/' || memmem(at, (size_t)(end - at), "/.", 2)) return false;
-    at = run_of(at, end, LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZ" DIGITS "/-._~");
-    if (at + 1 < end && *at == '?')
-        at = run_of(at + 1, end, LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZ" DIGITS "/-._~=&");
+    at = run_of(at, end, IN_PATH);
+    if (at + 1 < end && *at == '?') at = run_of(at + 1, end, IN_QUERY);
     return at == end;
 }
 
@@ -227,7 +235,7 @@ static int parse_plain(const char *text, size_t len, sr_http_url *ret_url) {
     bool https = len > 8 && memcmp(text, "https://", 8) == 0;
     if (!https && (len <= 7 || memcmp(text, "http://", 7) != 0)) return 0;
     const char *host = text + (https ? 8 : 7);
-    const char *at = run_of(host, end, LETTERS DIGITS "-.");
+    const char *at = run_of(host, end, IN_HOST);
     size_t host_len = (size_t)(at - host);
     int port = plain_port(&at, end, https);
     if (port < 0 || len > 8192 || !is_plain_path(at, end) ||

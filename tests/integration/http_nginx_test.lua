@@ -59,8 +59,8 @@ local function nginx(t)
   local ca, cert, key = ca_and_leaf(dir)
   fs.write(dir .. "/big", ("0123456789abcdef"):rep(1 << 17))
   fs.write(dir .. "/small.txt", "small")
-  fs.write(dir .. "/conf", CONFIG:format(dir, dir, dir, dir, dir, dir, dir, dir, port, dir,
-    dir, dir, dir))
+  fs.write(dir .. "/conf", CONFIG:format(dir, dir, dir, dir, dir, dir, dir, dir, port,
+    dir, dir, dir, dir))
   local child = process.spawn{argv = {"nginx", "-c", dir .. "/conf", "-p", dir}}
   t:defer(function() child:close() end)
   wait_for(port)
