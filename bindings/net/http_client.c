@@ -188,12 +188,13 @@ static int on_resolve(void *state, void *reserved, void *arg) {
 }
 
 /* Ask the permissions about the address that a name led to. */
-static int check_address(sr_http_exchange *x, const char *address, int port) {
+static int check_address(sr_http_exchange *x, const char *address, int port,
+                         sr_err *err) {
     char text[80];
     if (!x->req->vm) return 0;
     snprintf(text, sizeof text, strchr(address, ':') ? "[%s]:%d" : "%s:%d", address,
              port);
-    return sr_allowed_peer(x->req->vm, x->req->url.peer, text, &x->stop);
+    return sr_allowed_peer(x->req->vm, x->req->url.peer, text, err);
 }
 
 static int check_socket(sr_http_exchange *x, const struct sockaddr *sa) {
@@ -208,7 +209,7 @@ static int check_socket(sr_http_exchange *x, const struct sockaddr *sa) {
         uv_ip6_name(in6, address, sizeof address);
         port = ntohs(in6->sin6_port);
     }
-    return check_address(x, address, port);
+    return check_address(x, address, port, &x->refused);
 }
 
 static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *to) {
@@ -224,7 +225,6 @@ static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockad
         return CURL_SOCKET_BAD;
     }
     if (check_socket(x, &to->addr) < 0) return CURL_SOCKET_BAD;
-    x->stop = (sr_err){0}; /* another address of the name may have been refused */
     set_away(x, !sr_own_has(x->loop, &to->addr));
     return sr_http_pool_socket(x->transfer.pool, to);
 }
@@ -240,8 +240,8 @@ static int on_ready(void *arg, char *address, char *local, int port, int local_p
                  ? uv_ip6_addr(address, port, (struct sockaddr_in6 *)(void *)&at)
                  : uv_ip4_addr(address, port, (struct sockaddr_in *)(void *)&at);
     set_away(x, rc < 0 || !sr_own_has(x->loop, (struct sockaddr *)&at));
-    return check_address(x, address, port) < 0 ? CURL_PREREQFUNC_ABORT
-                                               : CURL_PREREQFUNC_OK;
+    return check_address(x, address, port, &x->stop) < 0 ? CURL_PREREQFUNC_ABORT
+                                                         : CURL_PREREQFUNC_OK;
 }
 
 /* ---------------------------------------------------------------- the response */
@@ -339,6 +339,8 @@ void sr_http_set_callbacks(sr_http_exchange *x, CURL *easy) {
 static void on_done(sr_http_transfer *transfer, CURLcode code) {
     sr_http_exchange *x = (sr_http_exchange *)transfer;
     if (code != CURLE_OK) {
+        if (code == CURLE_COULDNT_CONNECT && x->refused.kind != SR_NONE)
+            x->stop = x->refused;
         if (x->stop.kind != SR_NONE)
             fail_stop(x);
         else

@@ -18,7 +18,8 @@ struct sr_http_exchange {
     struct curl_slist few[SR_HTTP_FEW]; /* header lines, chained; point into req */
     struct curl_slist *lines;           /* the same when they are more */
     sr_timer total, connect;
-    sr_err stop; /* why a callback stopped libcurl */
+    sr_err stop;    /* why a callback stopped libcurl */
+    sr_err refused; /* why an address was not tried; counts if no other one connects */
     char text[CURL_ERROR_SIZE];
     int64_t taken;   /* decoded body bytes of this hop */
     int64_t sent_at; /* next byte of the request's body */

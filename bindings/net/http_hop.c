@@ -246,6 +246,7 @@ int sr_http_start_hop(sr_http_exchange *x, sr_err *err) {
     if (!x->transfer.easy || configure(x, used) < 0)
         return sr_fail(err, SR_LIMIT, "ENOMEM", "no memory for a request");
     x->taken = x->sent_at = 0;
+    x->refused = (sr_err){0};
     x->head_bytes = 0;
     x->head_lines = 0;
     x->head_done = x->connecting = false;

@@ -4,6 +4,7 @@ local certs = require "stream_certs"
 local encoding = require "encoding"
 local http = require "http"
 local peers = require "http_peer"
+local program = require "program"
 local task = require "task"
 local time = require "time"
 
@@ -611,4 +612,42 @@ test("a client joins paths, merges headers and keeps to its origin", function(t)
   assert(peer.heads[2]:find "^POST /top HTTP")
   t:raises(function() api:get "http://127.0.0.1:1/" end, "usage", "other hosts")
   t:equal(#peer.heads, 2)
+end)
+
+-- ---------------------------------------------------------------- permissions
+
+--- Run a text in a secrun of its own, limited by flags; "" or its error.
+local function limited(flags, text)
+  local words = {}
+  for _, flag in ipairs(flags) do words[#words + 1] = flag end
+  words[#words + 1] = "-e"
+  words[#words + 1] = "local ok, err = pcall(function() " .. text ..
+    " end) print(ok or err.kind .. ': ' .. err.message)"
+  return program.run(words).stdout
+end
+
+test("permissions: the name, every redirect, the address, the proxy", function(t)
+  local peer
+  local other = peers.start(t, always(reply(200, "other")))
+  peer = peers.start(t, function(conn, head)
+    conn:write(head:find "^GET /away" and reply(302, "", {"Location: " .. other.url})
+      or reply(200, "here"))
+  end)
+  local get = ("require('http').get('%s%%s', {%%s})"):format(peer.url)
+  local allow = "--allow-net=" .. peer.host
+  t:equal(limited({allow}, get:format("/", "")), "true\n")
+  local said = limited({allow}, get:format("/away", ""))
+  assert(said:find("^denied: .*" .. other.port), said)
+  t:equal(#other.heads, 0)
+  said = limited({"--allow-net=127.0.0.1:1"}, get:format("/", ""))
+  assert(said:find "^denied: .*%-%-allow%-net", said)
+  said = limited({"--deny-net=127.0.0.0/8"},
+    ("require('http').get('http://localhost:%d/')"):format(peer.port))
+  assert(said:find "^denied", said)
+  said = limited({allow}, get:format("/", "proxy = '" .. other.url .. "'"))
+  assert(said:find("^denied: .*" .. other.port), said)
+  said = limited({"--allow-read=/nowhere"}, get:format("/", "ca = '/etc/hostname'"))
+  assert(said:find "^denied: .*%-%-allow%-read", said)
+  said = limited({"--allow-write=/nowhere"}, get:format("/", "sink = {file = '/tmp/x'}"))
+  assert(said:find "^denied: .*%-%-allow%-write", said)
 end)
