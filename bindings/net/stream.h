@@ -24,8 +24,9 @@ typedef struct sr_stream sr_stream;
 typedef struct sr_listener sr_listener;
 typedef struct sr_pump sr_pump;
 
-#define SR_STREAM_BOUND (256 * 1024) /* default bound of the input and output buffers */
-#define SR_HANDSHAKE_TIME 30.0       /* seconds a peer has to finish its handshake */
+#define SR_STREAM_BOUND                                                                  \
+    ((size_t)256 * 1024)       /* default bound of the input and output buffers */
+#define SR_HANDSHAKE_TIME 30.0 /* seconds a peer has to finish its handshake */
 
 typedef enum sr_stream_state {
     SR_STREAM_CONNECTING, /* resolving or connecting */

@@ -46,11 +46,11 @@ static void end_reading(sr_waiter *w) {
     sr_stream_set_bound(w->c->s, 0);
 }
 
-/* Everybody looks again. A writer that is not through holds back the writers behind it.
+/* Everybody looks again; the caller holds a reference. A writer that is not through holds
+ * back the writers behind it.
  */
 static void look(sr_conn *c) {
     bool writing = false;
-    c->refs++;
     for (sr_waiter *w = c->first, *next; w; w = next) {
         next = w->next;
         if (w->writes && writing) continue;
@@ -61,12 +61,14 @@ static void look(sr_conn *c) {
             writing |= w->writes;
         }
     }
-    sr_conn_unref(c);
 }
 
 static void on_change(sr_stream *s, void *arg) {
+    sr_conn *c = arg;
     (void)s;
-    look(arg);
+    c->refs++;
+    look(c);
+    sr_conn_unref(c);
 }
 
 static void op_cancel(sr_op *op) {

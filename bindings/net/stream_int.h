@@ -5,7 +5,7 @@
 #include "net/stream.h"
 
 /* Bytes read from a socket at once. */
-#define SR_STREAM_CHUNK (64 * 1024)
+#define SR_STREAM_CHUNK ((size_t)64 * 1024)
 
 typedef struct sr_dial sr_dial; /* a connection that is being made, stream_connect.c */
 

@@ -89,8 +89,8 @@ typedef enum sr_tls_result {
 } sr_tls_result;
 
 /* Ciphertext held at most on the way in and on the way out. */
-#define SR_TLS_IN_MAX (192 * 1024)
-#define SR_TLS_OUT_MAX (192 * 1024)
+#define SR_TLS_IN_MAX ((size_t)192 * 1024)
+#define SR_TLS_OUT_MAX ((size_t)192 * 1024)
 
 /* Start a connection.
  *   peer  for messages: "www.example.com:443" or the address of the client

@@ -143,7 +143,7 @@ int sr_tls_ctx_identity(sr_tls_ctx *ctx, X509 *cert, STACK_OF(X509) * chain,
 /* Answers OpenSSL's question for a passphrase; without one it must not ask the terminal.
  */
 static int give_passphrase(char *buf, int size, int rwflag, void *arg) {
-    size_t len = arg ? strlen(arg) : 0;
+    size_t len = arg ? strnlen(arg, (size_t)size + 1) : 0;
     (void)rwflag;
     if (len == 0 || len > (size_t)size) return -1;
     memcpy(buf, arg, len);

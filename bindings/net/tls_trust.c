@@ -154,7 +154,7 @@ X509_STORE *sr_tls_trust_pem(const char *pem, size_t len, sr_err *err) {
         return NULL;
     }
     for (unsigned int i = 0; i < digest_len; i++)
-        snprintf(key + 4 + 2 * i, 3, "%02x", digest[i]);
+        snprintf(key + 4 + (size_t)2 * i, 3, "%02x", digest[i]);
     X509_STORE *store = kept_find(key, NULL);
     if (store) return store;
     ERR_clear_error();
