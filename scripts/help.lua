@@ -9,6 +9,8 @@ function main(args)
     return
   end
   local path = require("scripts").find(name)
-  if not path then cli.usage_error("there is no script " .. name .. "; secrun help lists all") end
+  if not path then
+    cli.usage_error("there is no script " .. name .. "; secrun help lists all")
+  end
   io.write(cli.script_help(require("head").read(path), name))
 end

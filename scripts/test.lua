@@ -1,5 +1,5 @@
 description = "Run the tests in *_test.lua files."
-usage       = "secrun test [--filter TEXT] [--list] [--verbose] [--slow] [FILE or FOLDER…]"
+usage       = "secrun test [--filter TEXT] [--list] [--verbose] [--slow] [PATH…]"
 
 function main(args)
   return require("test").main(args)

@@ -28,7 +28,8 @@ usage: secrun [options] [script [args]]
 ]==]
 
 --- Options read by the program before Lua runs.
-local TAKEN = {"--allow-net", "--allow-read", "--allow-write", "--allow-run", "--allow-env",
+local TAKEN = {"--allow-net", "--allow-read", "--allow-write", "--allow-run",
+  "--allow-env",
   "--deny-net", "--deny-read", "--deny-write", "--deny-run", "--deny-env", "--read-only",
   "--log-level", "--log-json", "--log-text"}
 local OWN = {"-e", "-l", "-i", "-v", "-W", "-E", "-h", "--help", "--version"}
@@ -185,7 +186,9 @@ end
 local function run_init()
   for _, name in ipairs {"SECRUN_INIT", "LUA_INIT_5_4", "LUA_INIT"} do
     local text = core.getenv(name)
-    if text and text:sub(1, 1) == "@" then return run_compiled(dofile, nil, text:sub(2)) end
+    if text and text:sub(1, 1) == "@" then
+      return run_compiled(dofile, nil, text:sub(2))
+    end
     if text then return run_compiled(load(text, "=" .. name)) end
   end
 end
@@ -243,7 +246,9 @@ end
 
 local function no_such_name(name)
   local names = {}
-  for _, script in ipairs(require("scripts").list()) do names[#names + 1] = script.name end
+  for _, script in ipairs(require("scripts").list()) do
+    names[#names + 1] = script.name
+  end
   local close = require("args").suggest(name, names)
   local text = ("there is no script %s"):format(name)
   if close then text = text .. "; did you mean " .. close .. "?" end

@@ -9,8 +9,10 @@ local inspect = {}
 
 local OPTIONS = {
   {name = "depth", type = "integer", positive = true, doc = "tables in tables shown (6)"},
-  {name = "items", type = "integer", positive = true, doc = "entries shown a table (100)"},
-  {name = "length", type = "integer", positive = true, doc = "bytes shown a string (1000)"},
+  {name = "items", type = "integer", positive = true,
+    doc = "entries shown a table (100)"},
+  {name = "length", type = "integer", positive = true,
+    doc = "bytes shown a string (1000)"},
   {name = "width", type = "integer", positive = true, doc = "columns of a line (80)"},
   {name = "colour", type = "boolean", doc = "colours of the terminal (off)"},
 }
@@ -121,7 +123,8 @@ function Printer:table(value, level)
     return "{" .. table.concat(parts, ", ") .. "}"
   end
   local pad = ("  "):rep(level + 1)
-  return "{\n" .. pad .. table.concat(parts, ",\n" .. pad) .. "\n" .. ("  "):rep(level) .. "}"
+  return "{\n" .. pad .. table.concat(parts, ",\n" .. pad) .. "\n" ..
+    ("  "):rep(level) .. "}"
 end
 
 --- A metatable's __tostring speaks for its object; what it says is cleaned as outside text.

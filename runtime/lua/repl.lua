@@ -32,7 +32,8 @@ end
 function repl.is_private(line)
   local lower = line:lower()
   if lower:find "%f[%w_]secret%f[^%w_]" then return true end
-  if lower:find "[%w_]*passw[%w_]*[%]\"' ]*=" or lower:find "[%w_]*token[%w_]*[%]\"' ]*=" or
+  if lower:find "[%w_]*passw[%w_]*[%]\"' ]*=" or
+    lower:find "[%w_]*token[%w_]*[%]\"' ]*=" or
     lower:find "hmac_key[%]\"' ]*=" or lower:find "begin [%w ]*private key" then
     return true
   end

@@ -27,7 +27,8 @@ function _G.require(name)
   local value = loaded[name]
   if value ~= nil and value ~= LOADING then return value end
   if value == LOADING then
-    error(("module '%s' requires itself, by way of others, while it loads"):format(name), 2)
+    error(("module '%s' requires itself, by way of others, while it loads"):format(name),
+      2)
   end
   local loader, extra = search(name)
   loaded[name] = LOADING

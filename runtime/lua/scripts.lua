@@ -16,7 +16,8 @@ local scripts = {}
 ---@return string[]
 function scripts.folders()
   local list = {shipped.folder "scripts"}
-  for folder in (scripts.no_env and "" or core.getenv "SECRUN_SCRIPTS" or ""):gmatch "[^:]+" do
+  local more = not scripts.no_env and core.getenv "SECRUN_SCRIPTS" or ""
+  for folder in more:gmatch "[^:]+" do
     if folder:sub(1, 1) == "/" then list[#list + 1] = folder end
   end
   return list

@@ -21,8 +21,10 @@ local test = {}
 
 local DEFAULT_TIMEOUT = "30s"
 local TEST_OPTIONS = {
-  {name = "timeout", type = "duration", positive = true, doc = "real time it may take (30s)"},
-  {name = "clock", type = "enum", choices = "virtual|real", doc = "whose time it sees (real)"},
+  {name = "timeout", type = "duration", positive = true,
+    doc = "real time it may take (30s)"},
+  {name = "clock", type = "enum", choices = "virtual|real",
+    doc = "whose time it sees (real)"},
   {name = "leaks", type = "boolean", doc = "it may leave descriptors and handles behind"},
 }
 
@@ -130,8 +132,9 @@ local function body(case)
 end
 
 local function last_words(case, counts)
-  return ("not ok %s: %s\n  does not return, even to its cancellation\n%d passed, %d failed\n")
-    :format(case.file, case.name, counts.passed, counts.failed + 1)
+  return ("not ok %s: %s\n  does not return, even to its cancellation\n" ..
+    "%d passed, %d failed\n"):format(case.file, case.name, counts.passed,
+    counts.failed + 1)
 end
 
 --- Run the test as a task of its own, under the watchdog.
@@ -330,7 +333,8 @@ local function print_slowest(timings)
 end
 
 local OPTIONS = {
-  {name = "filter", type = "string", value = "TEXT", doc = "only tests with TEXT in their name"},
+  {name = "filter", type = "string", value = "TEXT",
+    doc = "only tests with TEXT in their name"},
   {name = "list", type = "flag", doc = "name the tests, run none"},
   {name = "verbose", type = "flag", doc = "a line for every test"},
   {name = "slow", type = "flag", doc = "the ten slowest at the end"},
@@ -342,7 +346,9 @@ local OPTIONS = {
 function test.main(words)
   local options, paths = require("options").parse(words, OPTIONS)
   local files = {}
-  for _, path in ipairs(#paths > 0 and paths or {"tests/lua"}) do add_files(files, path) end
+  for _, path in ipairs(#paths > 0 and paths or {"tests/lua"}) do
+    add_files(files, path)
+  end
   local counts = {passed = 0, failed = 0, listed = 0, timings = {}}
   for _, path in ipairs(files) do
     with_folder(path, function() run_file(path, options, counts) end)

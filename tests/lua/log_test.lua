@@ -16,7 +16,8 @@ end
 
 test("without a terminal a line is one JSON object", function(t)
   local e = entry "log.warn('%d of %s', 3, 'x')"
-  t:equal({e.level, e.message, e.component, e.task}, {"warn", "3 of x", "(command line)", 1})
+  t:equal({e.level, e.message, e.component, e.task}, {"warn", "3 of x", "(command line)",
+    1})
   assert(e.time:find "^%d+%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ$", e.time)
 end)
 
@@ -26,7 +27,8 @@ end)
 
 test("lines below the level are dropped, and their text is not made", function(t)
   t:equal(logged([[log.info("x %s", setmetatable({}, {__tostring = function()
-    error "made" end})) log.error "y"]], "--log-level=error"):match '"message":"(.-)"', "y")
+    error "made" end})) log.error "y"]], "--log-level=error"):match '"message":"(.-)"',
+      "y")
 end)
 
 test("a text alone is not a format", function(t)
@@ -59,7 +61,8 @@ test("the component is the script's name", function(t)
 end)
 
 test("outside text cannot start a line or steer the terminal", function(t)
-  local text = logged("log.info('a\\nerror: b: c\\27[2J\\r\\194\\155\\255')", "--log-text")
+  local text = logged("log.info('a\\nerror: b: c\\27[2J\\r\\194\\155\\255')",
+    "--log-text")
   t:equal(text, "info: (command line): a\n    error: b: c\\x1b[2J\\x0d\\xc2\\x9b\\xff\n")
 end)
 

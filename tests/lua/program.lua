@@ -8,7 +8,8 @@ local process = require "process"
 local program = {path = require("load").paths().program}
 
 --- Variables that would change what the program does.
-local QUIET = {LUA_INIT = false, LUA_INIT_5_4 = false, LUA_PATH = false, SECRUN_INIT = false,
+local QUIET = {LUA_INIT = false, LUA_INIT_5_4 = false, LUA_PATH = false,
+  SECRUN_INIT = false,
   SECRUN_SCRIPTS = false, NO_COLOR = false}
 
 local function env_with(more)
@@ -24,7 +25,8 @@ end
 function program.run(words, options)
   options = options or {}
   return process.run{argv = {program.path, table.unpack(words)}, check = false,
-    timeout = "20s", env = env_with(options.env), stdin = options.stdin, cwd = options.cwd}
+    timeout = "20s", env = env_with(options.env), stdin = options.stdin,
+      cwd = options.cwd}
 end
 
 --- Run a shell line; "$0" is the program.

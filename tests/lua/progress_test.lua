@@ -15,8 +15,9 @@ local function messages(text)
   return list
 end
 
-test("without a terminal there is a log line every ten seconds and one at the end", function(t)
-  t:equal(messages(VIRTUAL .. "for i = 1, 250 do task.sleep(0.1) p:step(1, 'www' .. i) end " ..
+test("without a terminal: a log line every ten seconds and one at the end", function(t)
+  t:equal(messages(VIRTUAL ..
+    "for i = 1, 250 do task.sleep(0.1) p:step(1, 'www' .. i) end " ..
     "p:close()"), {
     "renewing: 100 of 500 20% 10.0/s 40s left  www100",
     "renewing: 200 of 500 40% 10.0/s 30s left  www200",
@@ -24,8 +25,8 @@ test("without a terminal there is a log line every ten seconds and one at the en
 end)
 
 test("without a total it counts", function(t)
-  t:equal(messages("local p <close> = require('progress').start{label = 'reading'} p:step(3)"),
-    {"reading: ended, 3 in 0s"})
+  t:equal(messages("local p <close> = require('progress').start{label = 'reading'} " ..
+    "p:step(3)"), {"reading: ended, 3 in 0s"})
 end)
 
 test("the total may become known later", function(t)
@@ -35,7 +36,8 @@ end)
 
 test("options are checked", function(t)
   local progress = require "progress"
-  t:raises(function() progress.start{totl = 1, label = "x"} end, "usage", "did you mean total")
+  t:raises(function() progress.start{totl = 1, label = "x"} end, "usage",
+    "did you mean total")
   t:raises(function() progress.start{} end, "usage", "label is missing")
 end)
 
@@ -63,7 +65,8 @@ test("on a terminal it is one line, drawn again at most ten times a second", fun
 end)
 
 test("print and the log take the line away first and put it back", function()
-  local text = on_terminal(live "if i == 10 then print 'printed' require('log').warn 'logged' end")
+  local text =
+    on_terminal(live "if i == 10 then print 'printed' require('log').warn 'logged' end")
   assert(text:find("\r\27[Kprinted\r\nrenewing", 1, true), text)
   assert(text:find("\r\27[Kwarn: (command line): logged\r\nrenewing", 1, true), text)
 end)

@@ -62,7 +62,9 @@ local function quoted(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 function terminal.start(t, argv, options)
   options = options or {}
   local words = {"env"}
-  for name, value in pairs(options.env or {}) do words[#words + 1] = name .. "=" .. value end
+  for name, value in pairs(options.env or {}) do
+    words[#words + 1] = name .. "=" .. value
+  end
   table.move(argv, 1, #argv, #words + 1, words)
   for i, word in ipairs(words) do words[i] = quoted(word) end
   local screen = setmetatable({socket = t:tmpdir() .. "/tmux"}, Screen)

@@ -21,16 +21,19 @@ test("the closing line counts, and failures are named with their place", functio
   local output, status = run(t, "test('good', function() end)\n" ..
     "test('bad', function(t) t:equal({a = 1}, {a = 2}) end)")
   t:equal(status, 1)
-  assert(output:find("not ok .*some_test%.lua: bad\n  .*some_test%.lua:2: got {a = 1}\n" ..
+  assert(output:find("not ok .*some_test%.lua: bad\n" ..
+    "  .*some_test%.lua:2: got {a = 1}\n" ..
     "  want {a = 2}\n"), output)
   assert(output:find "\n1 passed, 1 failed\n$", output)
   assert(not output:find("not ok .*good"), output)
 end)
 
 test("success is one line a file", function(t)
-  local output, status = run(t, "test('good', function() end) test('too', function() end)")
+  local output, status = run(t,
+    "test('good', function() end) test('too', function() end)")
   t:equal(status, 0)
-  assert(output:find "^ok .*some_test%.lua %(2 tests, %d+ms%)\n2 passed, 0 failed\n$", output)
+  assert(output:find "^ok .*some_test%.lua %(2 tests, %d+ms%)\n2 passed, 0 failed\n$",
+    output)
 end)
 
 test("no tests at all is a failure", function(t)
@@ -61,7 +64,8 @@ end)
 
 test("t:tmpdir is gone afterwards, with what was in it", function(t)
   local output = run(t, "test('x', function(t) local d = t:tmpdir() " ..
-    "assert(io.open(d .. '/f', 'w')):close() os.rename(d .. '/f', d .. '/.g') print(d) end)")
+    "assert(io.open(d .. '/f', 'w')):close() " ..
+    "os.rename(d .. '/f', d .. '/.g') print(d) end)")
   t:equal(require("cli.core").scan(output:match "^[^\n]+"), nil)
 end)
 
@@ -76,7 +80,8 @@ test("a descriptor left open is a failure that names it", function(t)
 end)
 
 test("a descriptor opened once for the whole process is none", function(t)
-  t:equal(select(2, run(t, "local kept test('x', function() kept = kept or io.open '/etc/passwd' end)")), 0)
+  t:equal(select(2, run(t,
+    "local kept test('x', function() kept = kept or io.open '/etc/passwd' end)")), 0)
 end)
 
 test("a test may say that it leaves something open", function(t)
@@ -87,7 +92,8 @@ end)
 local LATE = "not finished after 200ms"
 
 test("the time-out ends a wait, a loop, and a loop around pcall", function(t)
-  fails(t, "test('x', {timeout = '200ms'}, function() require('task').sleep '1m' end)", LATE)
+  fails(t, "test('x', {timeout = '200ms'}, function() require('task').sleep '1m' end)",
+    LATE)
   fails(t, "test('x', {timeout = '200ms'}, function() while true do end end)", LATE)
   fails(t, "test('x', {timeout = '200ms'}, function() while true do " ..
     "pcall(function() while true do end end) end end)", LATE)
@@ -147,7 +153,8 @@ test("support modules stand beside the tests, one of each name per folder", func
 end)
 
 test("an undefined global is an error", function(t)
-  fails(t, "test('x', function() return tset end)", "undefined global tset; did you mean test")
+  fails(t, "test('x', function() return tset end)",
+    "undefined global tset; did you mean test")
 end)
 
 test("wrong options and missing files have status 2", function(t)
