@@ -267,6 +267,7 @@ sr_tls_ctx *sr_push_tls_ctx(lua_State *L, int idx, const char *fn, bool server,
     sr_args(L, idx, &spec);
     sr_tls_ctx **box = lua_newuserdatauv(L, sizeof *box, 0);
     *box = NULL;
+    sr_open_stream_tls(L); /* http.serve comes here without module stream */
     luaL_setmetatable(L, CTX_TYPE);
     *box = sr_tls_ctx_new(server);
     if (!*box) luaL_error(L, "not enough memory");
