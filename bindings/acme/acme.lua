@@ -175,7 +175,7 @@ end
 
 --- Hand in the CSR (RFC 8555 section 7.4). When the answer gets lost, the order itself
 --- says whether it arrived; so does an `orderNotReady` for an order that is past it.
----@param csr string|x509.Request PEM text or request
+---@param csr string|x509.csr PEM text or request
 ---@return acme.Order self
 function Order:finalize(csr)
   local payload = core.finalize(type(csr) == "string" and csr or csr:pem())
@@ -413,7 +413,7 @@ local KEY_FILE = {
 }
 
 --- Read the account key, or make it: 0600 from the start and on disk before it is used.
----@return x509.Key key
+---@return x509.key key
 ---@return boolean made
 local function file_key(options)
   options = args.check("acme.account key", KEY_FILE, options)
@@ -453,7 +453,7 @@ local ACCOUNT = {
 --- FILE.account.json beside a key file, and no request is made while that is valid.
 --- Raises usage (terms not agreed, bad URL), auth (EAB), conflict (key bound to another
 --- EAB), denied (deactivated) and what HTTP raises.
----@param options {directory: string, key: x509.Key|{file: string, type: string?},
+---@param options {directory: string, key: x509.key|{file: string, type: string?},
 ---  eab: table?, contact: string[]?, terms_agreed: boolean?, ca: string?, roots: string?,
 ---  http: table?, poll: {max: string|number}?, language: string?,
 ---  serial_orders: boolean?, nonce_tries: integer?}

@@ -32,7 +32,7 @@ local BUSY = {[429] = true, [503] = true}
 
 ---@class acme.Client
 ---@field url string directory URL
----@field key x509.Key account key
+---@field key x509.key account key
 ---@field kid string? account URL, nil before registration
 ---@field poll_max number seconds that one poll may take
 local Client = {}
@@ -41,7 +41,7 @@ Client.__index = Client
 local client = {INLINE = INLINE}
 
 --- A client for one directory. Makes no request yet.
----@param options {directory: string, key: x509.Key, http: table?, ca: string?,
+---@param options {directory: string, key: x509.key, http: table?, ca: string?,
 ---  language: string?, poll_max: number?, nonce_tries: integer?}
 ---@return acme.Client
 function client.new(options)

@@ -25,8 +25,8 @@ local x509 = require "x509"
 local issue = {}
 
 ---@class acme.Result
----@field chain x509.Cert[] leaf first
----@field key x509.Key
+---@field chain x509.cert[] leaf first
+---@field key x509.key
 ---@field pem string the chain as PEM
 ---@field order_url string
 local Result = {}
@@ -367,7 +367,7 @@ local ISSUE = {
 --- Raises pending with retry_after when the CA needs longer than a minute at a time, and
 --- whatever the CA's problem maps to; state_dir is kept, the next run goes on from there.
 ---@param account acme.Account
----@param options {names: string[], key_type: string?, key: x509.Key?, solver: table,
+---@param options {names: string[], key_type: string?, key: x509.key?, solver: table,
 ---  state_dir: string, timeout: string|number?, profile: string?, not_after: number?,
 ---  on_step: fun(step: string, detail: string?)?}
 ---@return acme.Result

@@ -119,7 +119,7 @@ end
 
 --- The stored key, or nil when there is none, it is damaged or of another type.
 ---@param key_type string?
----@return x509.Key?
+---@return x509.key?
 function OrderFile:stored_key(key_type)
   local text = self:read("key")
   local key = text and try(x509.read_key, {pem = text})
@@ -129,7 +129,7 @@ function OrderFile:stored_key(key_type)
 end
 
 --- Store a key; on disk when this returns.
----@param key x509.Key
+---@param key x509.key
 function OrderFile:save_key(key) self:write("key", key:pem()) end
 
 --- The stored CSR as PEM, or nil.

@@ -63,8 +63,8 @@ local function tls_fails(name, names, left, pattern)
   end)
 end
 
-tls_fails("a directory whose TLS certificate has expired", {"127.0.0.1"}, -3600, "expired")
-tls_fails("a directory whose TLS certificate has another name", {"b.test"}, 3600, nil)
+tls_fails("a directory whose certificate has expired", {"127.0.0.1"}, -3600, "expired")
+tls_fails("a directory whose certificate is not its own", {"b.test"}, 3600, nil)
 
 test("a state folder that cannot be made stops before any order", QUICK, function(t)
   local ca = fake.start(t)
