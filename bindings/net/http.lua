@@ -287,7 +287,7 @@ end
 --- Percent-encode everything but the unreserved characters of RFC 3986.
 ---@param text string
 ---@return string
-http.escape = core.escape
+function http.escape(text) return require "encoding".percent_encode(text) end
 --- Resolve a reference against an absolute URL, RFC 3986 5. Raises usage, protocol.
 http.join = core.join
 

@@ -3,6 +3,7 @@
  * Everything that a caller can put into a request line or a field goes through here, and
  * nothing that could end a line or reframe the message passes.
  */
+#include "data/encoding.h"
 #include "net/http_client.h"
 
 #include <stdlib.h>
@@ -135,20 +136,6 @@ bool sr_http_request_has(const sr_http_request *req, const char *name) {
     return false;
 }
 
-static void base64(const unsigned char *data, size_t len, sr_buf *out) {
-    static const char digit[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < len; i += 3) {
-        uint32_t v = (uint32_t)data[i] << 16;
-        if (i + 1 < len) v |= (uint32_t)data[i + 1] << 8;
-        if (i + 2 < len) v |= data[i + 2];
-        char quad[4] = {digit[v >> 18], digit[v >> 12 & 63],
-                        i + 1 < len ? digit[v >> 6 & 63] : '=',
-                        i + 2 < len ? digit[v & 63] : '='};
-        sr_buf_append(out, quad, 4);
-    }
-}
-
 int sr_http_request_basic(sr_http_request *req, const char *user, const char *password,
                           size_t len, sr_err *err) {
     if (strchr(user, ':'))
@@ -159,11 +146,11 @@ int sr_http_request_basic(sr_http_request *req, const char *user, const char *pa
     sr_buf_puts(&plain, ":");
     sr_buf_append(&plain, password, len);
     sr_buf_puts(&value, "Basic ");
-    base64((const unsigned char *)plain.data, plain.len, &value);
-    int rc = plain.oom || value.oom
-                 ? sr_fail(err, SR_LIMIT, "ENOMEM", "no memory for a request")
-                 : sr_http_request_header(req, "Authorization", value.data, value.len,
-                                          true, err);
+    int rc = plain.oom ? sr_fail(err, SR_LIMIT, "ENOMEM", "no memory for a request")
+                       : sr_base64_encode(&value, plain.data, plain.len, err);
+    if (rc == 0)
+        rc = sr_http_request_header(req, "Authorization", value.data, value.len, true,
+                                    err);
     if (rc == 0) {
         sr_redact_add(password, len);
         sr_redact_add(value.data + 6, value.len - 6);

@@ -9,6 +9,7 @@
  * stay until there are more than KEPT of them; the oldest goes first.
  */
 #include "net/http_ca.h"
+#include "data/encoding.h"
 #include "net/tls.h"
 
 #include <errno.h>
@@ -121,8 +122,8 @@ static void hex_digest(const void *data, size_t len, sr_buf *out) {
     unsigned char sum[EVP_MAX_MD_SIZE];
     unsigned size = 0;
     EVP_Digest(data, len, sum, &size, EVP_sha256(), NULL);
-    for (unsigned i = 0; i < size; i++)
-        sr_buf_printf(out, "%02x", sum[i]);
+    sr_err err;
+    (void)sr_hex_encode(out, sum, size, &err); /* without memory out->oom is set */
 }
 
 /* Add to the key what changes when the source does. */
@@ -130,15 +131,17 @@ static int source_key(const char *source, sr_buf *key, sr_err *err) {
     if (is_pem(source)) {
         sr_buf_puts(key, "pem ");
         hex_digest(source, strlen(source), key);
-        return sr_buf_puts(key, "\n");
+        sr_buf_puts(key, "\n");
+        return 0; /* the caller looks at key->oom */
     }
     struct stat st;
     if (stat(source, &st) < 0)
         return sr_fail_errno(err, errno, "%.200s (ca, cert or key): cannot be read",
                              source);
-    return sr_buf_printf(key, "%s %ju.%ju.%jd.%jd.%09ld\n", source, (uintmax_t)st.st_dev,
-                         (uintmax_t)st.st_ino, (intmax_t)st.st_size,
-                         (intmax_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+    sr_buf_printf(key, "%s %ju.%ju.%jd.%jd.%09ld\n", source, (uintmax_t)st.st_dev,
+                  (uintmax_t)st.st_ino, (intmax_t)st.st_size, (intmax_t)st.st_mtim.tv_sec,
+                  st.st_mtim.tv_nsec);
+    return 0;
 }
 
 static int read_all(int fd, sr_buf *out) {
@@ -285,7 +288,8 @@ int sr_http_ca_get(sr_loop *loop, const char *const *sources, size_t count,
                        MOST_SOURCES, count);
     sr_buf key = {0};
     sr_http_ca *ca = NULL;
-    int rc = sr_buf_puts(&key, "ca\n");
+    int rc = 0;
+    sr_buf_puts(&key, "ca\n");
     for (size_t i = 0; i < count && rc == 0; i++) {
         paths[i] = strcmp(sources[i], "system") == 0 ? system_bundle() : sources[i];
         rc = source_key(paths[i], &key, err);

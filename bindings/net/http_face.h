@@ -26,7 +26,6 @@ int sr_http_l_join(lua_State *L);
 void sr_http_response_open(lua_State *L);
 
 /* http_form.c */
-int sr_http_l_escape(lua_State *L);
 int sr_http_l_encode(lua_State *L);
 
 /* http_flow.c: exchanges whose bodies go through Lua piece by piece. */

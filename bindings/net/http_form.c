@@ -1,23 +1,12 @@
-/* http_form.c – percent-encoding, and tables as form or query text; RFC 3986 2.3. */
+/* http_form.c – tables as form or query text, percent-encoded; RFC 3986 2.3. */
+#include "data/encoding.h"
 #include "net/http_face.h"
-
-#include <ctype.h>
-#include <string.h>
 
 #define FORM_TYPE "http.form buffer"
 
-static bool is_unreserved(unsigned char c) {
-    return (c < 0x80 && isalnum(c)) || (c && strchr("-._~", c));
-}
-
 static void escape(sr_buf *out, const char *text, size_t len) {
-    for (size_t i = 0; i < len; i++) {
-        unsigned char c = (unsigned char)text[i];
-        if (is_unreserved(c))
-            sr_buf_append(out, text + i, 1);
-        else
-            sr_buf_printf(out, "%%%02X", c);
-    }
+    sr_err err;
+    (void)sr_percent_encode(out, text, len, &err); /* without memory out->oom is set */
 }
 
 static int l_buffer_free(lua_State *L) {
@@ -95,16 +84,5 @@ int sr_http_l_encode(lua_State *L) {
     } else {
         lua_pushlstring(L, text, out->len);
     }
-    return 1;
-}
-
-/* http.core.escape(text) → percent-encoded but for unreserved characters. */
-int sr_http_l_escape(lua_State *L) {
-    size_t len;
-    const char *text = luaL_checklstring(L, 1, &len);
-    sr_buf *out = push_buffer(L);
-    escape(out, text, len);
-    if (out->oom) return luaL_error(L, "not enough memory");
-    lua_pushlstring(L, out->data ? out->data : "", out->len);
     return 1;
 }

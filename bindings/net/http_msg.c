@@ -124,7 +124,7 @@ static int64_t days_of(int64_t year, int month, int day) {
 static int month_of(const char *name) {
     static const char names[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
     for (int i = 0; i < 12; i++)
-        if (strncasecmp(names + 3 * i, name, 3) == 0) return i + 1;
+        if (strncasecmp(names + (size_t)i * 3, name, 3) == 0) return i + 1;
     return 0;
 }
 
@@ -186,7 +186,8 @@ static int stamp_seconds(const struct stamp *t, double *ret_utc) {
               t->minute >= 0 && t->minute < 60 && t->second >= 0 && t->second <= 60;
     if (!ok) return -1;
     int64_t days = days_of(t->year, t->month, t->day);
-    *ret_utc = (double)(days * 86400 + t->hour * 3600 + t->minute * 60 + t->second);
+    *ret_utc = (double)(days * 86400 + (int64_t)t->hour * 3600 + (int64_t)t->minute * 60 +
+                        t->second);
     return 0;
 }
 

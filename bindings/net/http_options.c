@@ -126,15 +126,12 @@ static void add_header(lua_State *L, sr_http_request *req, const char *name) {
     size_t len;
     int top = lua_gettop(L);
     bool secret = is_secret(L, top);
-    if (!secret && lua_type(L, top) == LUA_TNUMBER && lua_isinteger(L, top)) {
-        lua_pushvalue(L, top); /* tostring would change the table's own value */
-    } else if (!secret && lua_type(L, top) != LUA_TSTRING) {
+    bool text = lua_type(L, top) == LUA_TSTRING || lua_isinteger(L, top);
+    if (!secret && !text)
         sr_raise(L, SR_USAGE, "BAD_HEADER",
                  "http.request: headers: %s: expected a string or secret, got %s", name,
                  luaL_typename(L, top));
-    } else {
-        lua_pushvalue(L, top);
-    }
+    lua_pushvalue(L, top); /* of a number tolstring would change the table's own value */
     const char *value =
         secret ? sr_check_secret(L, -1, &len) : lua_tolstring(L, -1, &len);
     check(L, sr_http_request_header(req, name, value, len, secret, &err), &err);
@@ -182,13 +179,13 @@ static void fill_auth(lua_State *L, sr_http_request *req) {
     if (sr_arg_push(L, 1, "bearer") != LUA_TNIL) {
         const char *token = sr_check_secret(L, -1, &len);
         sr_redact_add(token, len);
-        char *value = lua_newuserdatauv(L, len + 8, 0);
-        memcpy(value, "Bearer ", 7);
-        memcpy(value + 7, token, len);
-        int rc = sr_http_request_header(req, "Authorization", value, len + 7, true, &err);
-        sr_wipe(value, len + 7);
+        sr_buf value = {.secret = true};
+        sr_buf_puts(&value, "Bearer ");
+        if (sr_buf_append(&value, token, len) < 0) luaL_error(L, "not enough memory");
+        int rc = sr_http_request_header(req, "Authorization", value.data, value.len, true,
+                                        &err);
+        sr_buf_free(&value);
         check(L, rc, &err);
-        lua_pop(L, 1);
     }
     lua_pop(L, 1);
 }
@@ -209,7 +206,7 @@ static void fill_extra_headers(lua_State *L, sr_http_request *req) {
 /* ---------------------------------------------------------------- the body */
 
 static void fill_file(lua_State *L, sr_http_request *req, int idx) {
-    struct stat st;
+    struct stat st = {0};
     if (lua_getfield(L, idx, "file") != LUA_TSTRING) bad(L, "body", "{file = path}", idx);
     const char *path = lua_tostring(L, -1);
     sr_allow(L, SR_PERM_READ, path);
@@ -504,7 +501,10 @@ void sr_http_options(lua_State *L, int box) {
     sr_args(L, 1, &spec);
     sr_http_request_free(sr_http_box_take(L, box)); /* what an earlier error left */
     sr_http_request *req = sr_http_request_new();
-    if (!req) luaL_error(L, "not enough memory");
+    if (!req) {
+        luaL_error(L, "not enough memory");
+        return;
+    }
     *(sr_http_request **)lua_touserdata(L, box) = req;
     req->vm = sr_vm_of(L);
     fill_target(L, req);

@@ -93,8 +93,6 @@ int luaopen_http_core(lua_State *L) {
     lua_setfield(L, -2, "file");
     lua_pushcfunction(L, sr_http_l_fail);
     lua_setfield(L, -2, "fail");
-    lua_pushcfunction(L, sr_http_l_escape);
-    lua_setfield(L, -2, "escape");
     lua_pushcfunction(L, l_close_idle);
     lua_setfield(L, -2, "close_idle");
     lua_pushcfunction(L, sr_http_l_check);

@@ -95,7 +95,8 @@ static int fill(CURLU *u, sr_http_url *ret_url, const char **ret_why) {
     sr_http_url url = {0};
     char *scheme = part(u, CURLUPART_SCHEME, 0), *port = NULL;
     *ret_why = "only http and https are spoken";
-    if (!scheme || (strcmp(scheme, "http") && strcmp(scheme, "https"))) goto fail;
+    if (!scheme || (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0))
+        goto fail;
     url.https = scheme[4] == 's';
     *ret_why = "it has no host";
     take_user(u, &url);
@@ -106,7 +107,7 @@ static int fill(CURLU *u, sr_http_url *ret_url, const char **ret_why) {
     if (strchr(url.host, '%')) goto fail;
     *ret_why = "its port is not one";
     port = part(u, CURLUPART_PORT, CURLU_DEFAULT_PORT);
-    url.port = port ? atoi(port) : 0;
+    url.port = port ? (int)strtol(port, NULL, 10) : 0;
     if (url.port < 1 || url.port > 65535) goto fail;
     *ret_why = "there is no memory";
     url.text = part(u, CURLUPART_URL, 0);
@@ -193,8 +194,8 @@ static const char *run_of(const char *at, const char *end, int where) {
 /* A host name whose last label begins with a letter, so that it is no number. */
 static bool is_plain_name(const char *host, size_t len) {
     const char *dot = memrchr(host, '.', len);
-    char first = dot ? dot[1] : host[0];
-    return len > 0 && len < 254 && first >= 'a' && first <= 'z' &&
+    const char *first = dot ? dot + 1 : host;
+    return len > 0 && len < 254 && *first >= 'a' && *first <= 'z' &&
            !memmem(host, len, "..", 2);
 }
 
