@@ -1,30 +1,9 @@
 #!/bin/sh
-# Every test, in parts; each part ends with its own "N passed, N failed", and the last line
-# is their sum. SR_ONLY=part limits to one part: static unit lua integration asan.
+# Every test, in parts that run at once (most wait rather than work); each part ends with
+# its own "N passed, N failed", and the last line is their sum.
+#   tests/run.sh [PART…]   parts: static unit asan-unit lua asan-lua integration valgrind
 cd "$(dirname "$0")/.." || exit 1
-export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1
-export LSAN_OPTIONS=suppressions=tests/lsan.supp:print_suppressions=0
-passed=0 failed=0
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-
-# part NAME SECONDS COMMAND…: run it, keep its counts; no closing line counts as a failure.
-part() {
-  name=$1 limit=$2
-  shift 2
-  [ -z "$SR_ONLY" ] || [ "$SR_ONLY" = "${name%% *}" ] || return 0
-  echo "== $name"
-  start=$(date +%s)
-  timeout -k 5 "$limit" "$@" >"$log" 2>&1
-  status=$?
-  counts=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
-  p=$(echo "$counts" | cut -d' ' -f1) f=$(echo "$counts" | cut -d' ' -f3)
-  if [ -z "$counts" ]; then p=0 f=1; fi
-  if [ $status -ne 0 ] && [ "$f" = 0 ]; then f=1; fi
-  if [ "$f" != 0 ]; then cat "$log"; echo "   exit status $status"; fi
-  passed=$((passed + p)) failed=$((failed + f))
-  echo "   $p passed, $f failed ($(($(date +%s) - start)) s)"
-}
+export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
 
 static() {
   good=0 bad=0
@@ -34,13 +13,60 @@ static() {
   echo "$good passed, $bad failed"
 }
 
-[ "$1" = static ] && { static; exit; }
-part static 60 "$0" static
-part unit 120 build/unit_tests
-part lua 300 build/secrun test tests/lua
-part integration 600 build/secrun test tests/integration
-part "asan unit" 200 build-asan/unit_tests
-part "asan lua" 600 build-asan/secrun test tests/lua
+# The task machinery under valgrind: no error, no block that is surely lost.
+memcheck() {
+  valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
+    build/secrun test tests/lua/task_test.lua tests/lua/idioms_test.lua
+}
+
+command_of() {
+  case $1 in
+  static) echo "$0 --part static" ;;
+  unit) echo "build/unit_tests" ;;
+  asan-unit) echo "build-asan/unit_tests" ;;
+  lua) echo "build/secrun test tests/lua" ;;
+  asan-lua) echo "build-asan/secrun test tests/lua" ;;
+  integration) echo "build/secrun test tests/integration" ;;
+  valgrind) echo "$0 --part memcheck" ;;
+  *) echo "there is no part $1" >&2; exit 2 ;;
+  esac
+}
+
+# A test server that is missing fails the run; nothing is skipped.
+for tool in pebble pebble-challtestsrv openssl curl tmux luacheck valgrind; do
+  command -v $tool >/dev/null || { echo "$tool is missing; run make test"; exit 1; }
+done
+[ "$1" = --part ] && { "$2"; exit; }
+
+parts=${*:-static unit asan-unit valgrind integration lua asan-lua}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+for part in $parts; do
+  command=$(command_of "$part") || exit 2
+  (
+    start=$(date +%s)
+    # shellcheck disable=SC2086
+    timeout -k 5 600 $command >"$work/$part" 2>&1 </dev/null
+    echo $? >"$work/$part.status"
+    echo $(($(date +%s) - start)) >"$work/$part.seconds"
+  ) &
+done
+wait
+
+passed=0 failed=0
+for part in $parts; do
+  status=$(cat "$work/$part.status")
+  counts=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$work/$part" | tail -n 1)
+  p=$(echo "$counts" | cut -d' ' -f1) f=$(echo "$counts" | cut -d' ' -f3)
+  [ -n "$counts" ] || p=0 f=1
+  [ "$status" = 0 ] || [ "$f" != 0 ] || f=1
+  if [ "$f" != 0 ]; then
+    echo "== $part, exit status $status"
+    cat "$work/$part"
+  fi
+  printf '%-12s %5d passed, %d failed, %d s\n' "$part" "$p" "$f" "$(cat "$work/$part.seconds")"
+  passed=$((passed + p)) failed=$((failed + f))
+done
 
 echo
 echo "$passed passed, $failed failed"
