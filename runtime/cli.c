@@ -17,15 +17,35 @@
 #include "signals.h"
 #include "terminal.h"
 
+static bool sealed;
+
+/* core.seal() – no code but ours has run yet; from now on, ask. */
+static int l_seal(lua_State *L) {
+    (void)L;
+    sealed = true;
+    return 0;
+}
+
+static const char *checked_path(lua_State *L, int idx) {
+    const char *path = luaL_checkstring(L, idx);
+    if (sealed) sr_allow(L, SR_PERM_READ, path);
+    return path;
+}
+
 /* core.terminal(fd) → whether it is a terminal. */
 static int l_terminal(lua_State *L) {
     lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
     return 1;
 }
 
-/* core.getenv(name) → value or nil, also of what scripts may not read. */
+/* Variables that concern the program itself; reading them needs no permission. */
+static const char *const own_variables[] = {
+    "SECRUN_INIT", "LUA_INIT_5_4",   "LUA_INIT", "SECRUN_SCRIPTS", "STATE_DIRECTORY",
+    "HOME",        "XDG_STATE_HOME", "TERM",     "NO_COLOR",       NULL};
+
+/* core.getenv(name) → value or nil of a variable that concerns the program itself. */
 static int l_getenv(lua_State *L) {
-    lua_pushstring(L, getenv(luaL_checkstring(L, 1)));
+    lua_pushstring(L, getenv(own_variables[luaL_checkoption(L, 1, NULL, own_variables)]));
     return 1;
 }
 
@@ -60,7 +80,7 @@ static int l_complain(lua_State *L) {
 static int l_scan(lua_State *L) {
     uv_fs_t req;
     uv_dirent_t entry;
-    const char *path = luaL_checkstring(L, 1);
+    const char *path = checked_path(L, 1);
     lua_newtable(L);
     int rc = uv_fs_scandir(NULL, &req, path, 0, NULL);
     if (rc < 0) {
@@ -83,7 +103,7 @@ static int l_scan(lua_State *L) {
 
 /* core.read(path, max, from_end?) → the first, or the last, bytes of a file, or nil. */
 static int l_read(lua_State *L) {
-    const char *path = luaL_checkstring(L, 1);
+    const char *path = checked_path(L, 1);
     lua_Integer max = luaL_checkinteger(L, 2);
     char *text = lua_newuserdatauv(L, (size_t)max, 0);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -111,10 +131,11 @@ static int l_version(lua_State *L) {
     return 2;
 }
 
-static const luaL_Reg functions[] = {
-    {"terminal", l_terminal}, {"getenv", l_getenv}, {"ended", l_ended},
-    {"complain", l_complain}, {"scan", l_scan},     {"version", l_version},
-    {"read", l_read},         {"narrow", l_narrow}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"seal", l_seal},         {"terminal", l_terminal},
+                                     {"getenv", l_getenv},     {"ended", l_ended},
+                                     {"complain", l_complain}, {"scan", l_scan},
+                                     {"version", l_version},   {"read", l_read},
+                                     {"narrow", l_narrow},     {NULL, NULL}};
 
 int sr_open_cli_core(lua_State *L) {
     luaL_newlib(L, functions);

@@ -35,6 +35,7 @@ local TAKEN = {"--allow-net", "--allow-read", "--allow-write", "--allow-run",
 local OWN = {"-e", "-l", "-i", "-v", "-W", "-E", "-h", "--help", "--version"}
 
 local SIGINT, SIGTERM = 2, 15
+local HEAD_BYTES = 64 * 1024 -- of a script, in which its head must stand
 
 local function complain(text)
   core.complain("secrun: " .. text .. "\n")
@@ -218,28 +219,22 @@ end
 
 --- Run a script's file. One with a head and a main is ours in style: its main is called with
 --- the words; any other file is a plain Lua script with the words as varargs.
-local function run_script(path, words, shipped)
-  local folder = path:match "^(.*)/[^/]*$" or "."
+local function run_script(script)
+  local folder = script.path:match "^(.*)/[^/]*$" or "."
   if folder == "" then folder = "/" end
   package.path = folder .. "/?.lua;" .. folder .. "/?/init.lua;" .. package.path
-  local head = require("head").read(path)
-  local has_head = head and head.description and head.main
-  if has_head and asks_help(words) then
-    io.write(cli.script_help(head, path:match "([^/]*)%.lua$" or path))
-    return 0
-  end
-  local env = shipped and require("strict").env() or nil
+  local env = script.shipped and require("strict").env() or nil
   local ok, status = guarded(function()
-    local fn, message = load_.file(path, env)
+    local fn, message = load_.file(script.path, env)
     if not fn then
       complain(message)
       return 1
     end
-    if has_head and head.needs then core.narrow(head.needs) end
-    fn(table.unpack(words))
+    if script.head and script.head.needs then core.narrow(script.head.needs) end
+    fn(table.unpack(script.words))
     local main = rawget(env or _G, "main")
-    if not has_head or type(main) ~= "function" then return 0 end
-    return exit_status(main(words))
+    if not script.head or type(main) ~= "function" then return 0 end
+    return exit_status(main(script.words))
   end)
   return status or (ok and 0 or 1)
 end
@@ -270,6 +265,15 @@ local function locate(word)
   cli.usage_error(("cannot open %s: no such file, or it cannot be read"):format(word))
 end
 
+--- The script a word names, with its head if it has one.
+local function find_script(word, words)
+  local path, shipped = locate(word)
+  local head = require("head").parse(core.read(path, HEAD_BYTES) or "")
+  words[0] = word
+  return {path = path, shipped = shipped, words = words,
+    head = head.description and head.main and head or nil}
+end
+
 local function run_stdin(words)
   local fn, message = loadfile()
   return run_compiled(fn, message, table.unpack(words)) or 0
@@ -295,13 +299,21 @@ function cli.help()
   return table.concat(lines, "\n") .. "\n"
 end
 
---- Everything before the script; nil to go on, else the exit status.
-local function prepare(plan)
+--- What is said without running anything: nil to go on, else the exit status.
+local function answer(plan, script)
   if plan.help then
     io.write(cli.help())
-    return 0
+  elseif script and script.head and asks_help(script.words) then
+    local name = script.path:match "([^/]*)%.lua$" or script.path
+    io.write(cli.script_help(script.head, name))
+  else
+    return nil
   end
-  if plan.no_env then require("scripts").no_env = true end
+  return 0
+end
+
+--- Everything before the script; nil to go on, else the exit status.
+local function prepare(plan)
   if plan.version then print_version() end
   local status = not plan.no_env and run_init() or nil
   for _, action in ipairs(plan.actions) do
@@ -315,19 +327,19 @@ local function run(argv)
   local plan = parse(argv)
   local word, words = argv[plan.script], {table.unpack(argv, plan.script + 1)}
   set_arg(argv, word and plan.script or 0)
-  local status = prepare(plan)
+  if plan.no_env then require("scripts").no_env = true end
+  local script = not plan.help and word and word ~= "-" and find_script(word, words)
+  local status = answer(plan, script)
   if status then return status end
-  if word == "-" then
+  core.seal() -- from here on, files are read only as far as the script may
+  status = prepare(plan)
+  if status then return status end
+  if script then
+    status = run_script(script)
+  elseif word or not plan.done and not plan.interactive and not core.terminal(0) then
     status = run_stdin(words)
-  elseif word then
-    local path, shipped = locate(word)
-    words[0] = word
-    status = run_script(path, words, shipped)
-  elseif not plan.done and not plan.interactive and not core.terminal(0) then
-    return run_stdin(words)
   end
-  if plan.interactive or not word and not plan.done then
-    if status and status ~= 0 then return status end
+  if plan.interactive and (status or 0) == 0 or not status and not plan.done then
     return require("repl").run()
   end
   return status or 0

@@ -45,7 +45,7 @@ History.__index = History
 
 --- Lines of earlier sessions, the newest last.
 function History:load()
-  local text = self.path and cli_core.read(self.path, HISTORY_BYTES, true) or ""
+  local text = self.path and try(cli_core.read, self.path, HISTORY_BYTES, true) or ""
   local lines = {}
   for line in text:gmatch "[^\n]+" do lines[#lines + 1] = line end
   for i = math.max(1, #lines - HISTORY_LINES + 1), #lines do

@@ -392,3 +392,30 @@ error("it is CANARY")]]
   no_canary(result)
   assert(result.stderr:find("it is [secret]", 1, true), result.stderr)
 end)
+
+-- ---------------------------------------------------------------- limits
+
+test("the command line's own modules ask for permission once a script runs", function(t)
+  local path = program.file(t:tmpdir(), "a.lua", [[
+local core, head, tests = require "cli.core", require "head", require "test.core"
+for _, fn in ipairs{
+  function() core.read("/etc/passwd", 100) end, function() core.scan "/etc" end,
+  function() head.read "/etc/passwd" end, function() tests.remove_folder "/nowhere" end,
+  function() tests.make_folder() end,
+} do
+  local value, err = try(fn)
+  print(err and err.kind)
+end
+print(pcall(core.getenv, "PATH") == false)]])
+  expect(t, run("--allow-read=/nowhere", "--allow-write=/nowhere/else", path),
+    ("denied\n"):rep(5) .. "true\n")
+end)
+
+test("a script runs though its folder is not on the list of what it may read", function(t)
+  local folder = t:tmpdir()
+  local path = program.file(folder, "a.lua", 'description = "x"\nusage = "u"\n' ..
+    "function main() print(pcall(io.open, arg[0])) end")
+  local result = run("--allow-read=/nowhere", path)
+  assert(result.stdout:find "^false", result.stdout)
+  expect(t, run("--allow-read=/nowhere", path, "--help"), "usage: u\n\nx\n")
+end)
