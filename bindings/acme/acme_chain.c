@@ -19,29 +19,74 @@
 
 /* ---------------------------------------------------------------- reading */
 
-static int read_block(const sr_pem *pem, STACK_OF(X509) * chain, sr_err *err) {
-    if (strcmp(pem->label, "CERTIFICATE") != 0)
-        return sr_fail(err, SR_PROTOCOL, NULL, "the chain has a %s block", pem->label);
-    if (sk_X509_num(chain) >= SR_ACME_CHAIN_CERTS)
-        return sr_fail(err, SR_LIMIT, NULL, "the chain has more than %d certificates",
-                       SR_ACME_CHAIN_CERTS);
-    const unsigned char *der = (const unsigned char *)pem->der.data;
-    const unsigned char *end = der + pem->der.len;
-    X509 *cert = d2i_X509(NULL, &der, (long)pem->der.len);
-    if (!cert || der != end || !sk_X509_push(chain, cert)) {
-        X509_free(cert);
-        return sr_pki_fail(err, SR_PROTOCOL, NULL,
-                           "certificate %d of the chain is malformed",
-                           sk_X509_num(chain) + 1);
+void sr_acme_issuers_free(sr_acme_issuers *issuers) {
+    for (size_t i = 0; i < sizeof issuers->slot / sizeof *issuers->slot; i++) {
+        sr_buf_free(&issuers->slot[i].der);
+        X509_free(issuers->slot[i].cert);
+        issuers->slot[i].cert = NULL;
     }
-    return 0;
 }
 
-static int read_chain(const char *text, size_t len, STACK_OF(X509) * chain, sr_err *err) {
+/* A reference to the certificate of these bytes, or NULL. */
+static X509 *recall(const sr_acme_issuers *issuers, const sr_buf *der) {
+    for (size_t i = 0; i < sizeof issuers->slot / sizeof *issuers->slot; i++) {
+        X509 *cert = issuers->slot[i].cert;
+        const sr_buf *known = &issuers->slot[i].der;
+        if (!cert || known->len != der->len ||
+            memcmp(known->data, der->data, der->len) != 0)
+            continue;
+        X509_up_ref(cert);
+        return cert;
+    }
+    return NULL;
+}
+
+static void remember(sr_acme_issuers *issuers, const sr_buf *der, X509 *cert) {
+    unsigned at = issuers->next++ % (sizeof issuers->slot / sizeof *issuers->slot);
+    sr_buf_free(&issuers->slot[at].der);
+    X509_free(issuers->slot[at].cert);
+    issuers->slot[at].cert = NULL;
+    if (sr_buf_append(&issuers->slot[at].der, der->data, der->len) != 0) return;
+    X509_up_ref(cert);
+    issuers->slot[at].cert = cert;
+}
+
+/* Decode the whole block; NULL if it is no certificate. The leaf is never kept. */
+static X509 *decode(const sr_buf *der, bool leaf, sr_acme_issuers *issuers) {
+    X509 *cert = issuers && !leaf ? recall(issuers, der) : NULL;
+    if (cert) return cert;
+    const unsigned char *data = (const unsigned char *)der->data;
+    const unsigned char *end = data + der->len;
+    cert = d2i_X509(NULL, &data, (long)der->len);
+    if (cert && data != end) {
+        X509_free(cert);
+        cert = NULL;
+    }
+    if (cert && issuers && !leaf) remember(issuers, der, cert);
+    return cert;
+}
+
+static int read_block(const sr_pem *pem, STACK_OF(X509) * chain, const sr_acme_want *want,
+                      sr_err *err) {
+    int count = sk_X509_num(chain);
+    if (strcmp(pem->label, "CERTIFICATE") != 0)
+        return sr_fail(err, SR_PROTOCOL, NULL, "the chain has a %s block", pem->label);
+    if (count >= SR_ACME_CHAIN_CERTS)
+        return sr_fail(err, SR_LIMIT, NULL, "the chain has more than %d certificates",
+                       SR_ACME_CHAIN_CERTS);
+    X509 *cert = decode(&pem->der, count == 0, want->issuers);
+    if (cert && sk_X509_push(chain, cert)) return 0;
+    X509_free(cert);
+    return sr_pki_fail(err, SR_PROTOCOL, NULL, "certificate %d of the chain is malformed",
+                       count + 1);
+}
+
+static int read_chain(const char *text, size_t len, const sr_acme_want *want,
+                      STACK_OF(X509) * chain, sr_err *err) {
     sr_pem pem = {.next = text, .end = text + len};
     int found;
     while ((found = sr_pem_next(&pem, err)) > 0) {
-        if (read_block(&pem, chain, err) == 0) continue;
+        if (read_block(&pem, chain, want, err) == 0) continue;
         found = -1;
         break;
     }
@@ -233,7 +278,7 @@ int sr_acme_chain_check(const char *pem, size_t len, const sr_acme_want *want,
                        len, SR_ACME_CHAIN_BYTES);
     STACK_OF(X509) *chain = sk_X509_new_null();
     if (!chain) return sr_fail(err, SR_LIMIT, "ENOMEM", "no memory for a chain");
-    int rc = read_chain(pem, len, chain, err);
+    int rc = read_chain(pem, len, want, chain, err);
     for (size_t i = 0; rc == 0 && i < sizeof checks / sizeof *checks; i++)
         rc = checks[i](chain, want, err);
     if (rc == 0)

@@ -9,11 +9,24 @@
 #define SR_ACME_CHAIN_BYTES (256 * 1024)
 #define SR_ACME_CHAIN_CERTS 10
 
+/* Certificates above the leaf, kept between chains: a CA sends the same ones each time,
+ * and decoding them costs more than all checks. Zero-initialise. */
+typedef struct sr_acme_issuers {
+    struct {
+        sr_buf der;
+        X509 *cert;
+    } slot[8];
+    unsigned next; /* the slot to be replaced */
+} sr_acme_issuers;
+
+void sr_acme_issuers_free(sr_acme_issuers *issuers);
+
 /* What the chain must fit. */
 typedef struct sr_acme_want {
     const sr_key *key;          /* its certificate is the first */
     const sr_acme_names *names; /* exactly these, finished */
     double now;                 /* UTC seconds */
+    sr_acme_issuers *issuers;   /* NULL: everything is decoded anew */
     STACK_OF(X509) * roots;     /* verify up to one of these; NULL: not checked */
 } sr_acme_want;
 

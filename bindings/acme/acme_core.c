@@ -19,6 +19,9 @@
 #include "net/http_msg.h"
 
 #define SCRATCH "acme.scratch"
+#define ISSUERS "acme.issuers"
+
+static const char issuers_key; /* its address: where the registry keeps them */
 
 /* What a call gathers; freed by the collector. */
 typedef struct scratch {
@@ -395,6 +398,22 @@ static void push_chain(lua_State *L, scratch *s) {
     }
 }
 
+static int l_issuers_gc(lua_State *L) {
+    sr_acme_issuers_free(luaL_checkudata(L, 1, ISSUERS));
+    return 0;
+}
+
+/* One set of known issuers per state. */
+static void open_issuers(lua_State *L) {
+    sr_acme_issuers *issuers = lua_newuserdatauv(L, sizeof *issuers, 0);
+    memset(issuers, 0, sizeof *issuers);
+    luaL_newmetatable(L, ISSUERS);
+    lua_pushcfunction(L, l_issuers_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &issuers_key);
+}
+
 static const sr_arg chain_args[] = {
     {"pem", SR_STRING, SR_REQUIRED, NULL, "what the CA sent"},
     {"key", SR_ANY, SR_REQUIRED, NULL, "key of the leaf"},
@@ -415,6 +434,8 @@ static int l_check_chain(lua_State *L) {
     sr_acme_want want = {.key = key_field(L, 1),
                          .now = sr_arg_number(L, 1, "now", sr_now(sr_loop_of(L)))};
     scratch *s = new_scratch(L);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &issuers_key);
+    want.issuers = lua_touserdata(L, -1);
     sr_arg_push(L, 1, "names");
     take_names(L, lua_gettop(L), s);
     want.names = &s->names;
@@ -456,6 +477,7 @@ int luaopen_acme_core(lua_State *L) {
     lua_pushcfunction(L, l_scratch_gc);
     lua_setfield(L, -2, "__gc");
     lua_pop(L, 1);
+    open_issuers(L);
     sr_acme_gate_open(L);
     luaL_newlib(L, functions);
     lua_pushliteral(L, SR_VERSION);

@@ -98,7 +98,8 @@ static char *pem_of(X509 *const *certs) {
     return text;
 }
 
-static int check_with(const char *pem, const sr_key *key, STACK_OF(X509) * roots) {
+static int check_known(const char *pem, const sr_key *key, STACK_OF(X509) * roots,
+                       sr_acme_issuers *issuers) {
     static const char *const wanted[] = {"b.example", "a.example", "127.0.0.1"};
     sr_acme_names names = {0};
     STACK_OF(X509) *chain = NULL;
@@ -106,12 +107,17 @@ static int check_with(const char *pem, const sr_key *key, STACK_OF(X509) * roots
     for (int i = 0; i < 3; i++)
         CHECK(sr_acme_names_add(&names, wanted[i], strlen(wanted[i]), &failure) == 0);
     sr_acme_names_finish(&names);
-    sr_acme_want want = {.key = key, .names = &names, .now = NOW, .roots = roots};
+    sr_acme_want want = {
+        .key = key, .names = &names, .now = NOW, .issuers = issuers, .roots = roots};
     int rc = sr_acme_chain_check(pem, strlen(pem), &want, &chain, &failure);
     int count = rc == 0 ? sk_X509_num(chain) : -1;
     sk_X509_pop_free(chain, X509_free);
     sr_acme_names_free(&names);
     return count;
+}
+
+static int check_with(const char *pem, const sr_key *key, STACK_OF(X509) * roots) {
+    return check_known(pem, key, roots, NULL);
 }
 
 /* Number of certificates, or -1 with the failure kept. */
@@ -193,6 +199,38 @@ TEST(chain_leads_to_the_given_roots_or_is_refused) {
     CHECK_INT(good, 2);
     CHECK_INT(bad, -1);
     CHECK(strstr(failure.message, "roots"));
+}
+
+TEST(chain_issuer_that_is_known_is_used_again_and_checked_again) {
+    made m = make(&(recipe){0}), other = make(&(recipe){.issuer_is_no_ca = true});
+    char *good = pem_of((X509 *[]){m.leaf, m.issuer, m.root, NULL});
+    char *bad = pem_of((X509 *[]){other.leaf, other.issuer, NULL});
+    sr_acme_issuers issuers = {0};
+    int first = check_known(good, &m.key, NULL, &issuers);
+    X509 *kept = issuers.slot[0].cert;
+    int again = check_known(good, &m.key, NULL, &issuers);
+    unsigned count = issuers.next;
+    int refused = check_known(bad, &other.key, NULL, &issuers);
+    int twice = check_known(bad, &other.key, NULL, &issuers);
+    bool same = kept && kept == issuers.slot[0].cert;
+    for (int i = 0; i < 20; i++) {
+        made one = make(&(recipe){0});
+        char *pem = pem_of((X509 *[]){one.leaf, one.issuer, NULL});
+        CHECK_INT(check_known(pem, &one.key, NULL, &issuers), 2);
+        free(pem);
+        made_free(&one);
+    }
+    sr_acme_issuers_free(&issuers);
+    free(good);
+    free(bad);
+    made_free(&m);
+    made_free(&other);
+    CHECK_INT(first, 3);
+    CHECK_INT(again, 3);
+    CHECK_INT(count, 2);
+    CHECK(same);
+    CHECK_INT(refused, -1);
+    CHECK_INT(twice, -1);
 }
 
 TEST(chain_with_a_private_key_or_no_certificate_is_refused) {
