@@ -345,8 +345,8 @@ print "ready" require("task").sleep "1m"]], "INT", "INT")
 end)
 
 test("SIGUSR1 says who waits where", function()
-  local _, output = signalled("print 'ready' require('task').sleep(0.4)", "USR1")
-  assert(output:find("task.sleep(0.4)", 1, true), output)
+  local _, output = signalled("print 'ready' require('task').sleep(44)", "USR1", "TERM")
+  assert(output:find("waiting for task.sleep(44)", 1, true), output)
 end)
 
 -- ---------------------------------------------------------------- secrets

@@ -44,7 +44,7 @@ end
 --- Wait until the text shown matches the Lua pattern; returns the text.
 function Screen:wait(pattern)
   local text
-  local deadline = time.cpu() + 8
+  local deadline = time.cpu() + 20
   repeat
     task.sleep(0.03)
     text = self:text()
