@@ -5,11 +5,13 @@
  * Lua (lua/require.lua), so a module may wait while it loads. The working directory is not
  * on the path; the script's folder is (added by the command line).
  */
-#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "perm.h"
 #include "vm.h"
 
 /* Upvalue 1: the stock load. load(chunk, name?, mode?, env?) with mode "t". */
@@ -83,15 +85,42 @@ static void refuse_writable_folder(lua_State *L, const char *path) {
     lua_pop(L, 1);
 }
 
-/* load.file(path, env?) → function, or nil and message. Checks that, as root, neither the
- * file nor its folder can be written by others. Not a file permission of the script: its
- * code is its own. */
+static bool in_code_folder(lua_State *L, const char *path) {
+    char resolved[PATH_MAX];
+    sr_err err;
+    const char *folder = sr_vm_of(L)->code_folder;
+    size_t len = folder ? strlen(folder) : 0;
+    if (!len || sr_path_resolve(path, true, resolved, sizeof resolved, &err) != 0)
+        return false;
+    return strncmp(resolved, folder, len) == 0 && resolved[len] == '/';
+}
+
+/* load.file(path, env?) → function, or nil and message. Code outside the script's own folder
+ * needs the permission to be read. As root, neither the file nor its folder may be writable
+ * by others. */
 static int l_script(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     int env = lua_isnoneornil(L, 2) ? 0 : 2;
+    if (!in_code_folder(L, path)) sr_allow(L, SR_PERM_READ, path);
     refuse_writable(L, path);
     refuse_writable_folder(L, path);
     return loaded(L, luaL_loadfilex(L, path, "t"), env);
+}
+
+/* load.own(folder?) – the folder of the script, set once, before anything of the user's runs:
+ * its code is loaded whatever --allow-read says. nil: there is none. */
+static int l_own(lua_State *L) {
+    char resolved[PATH_MAX] = "";
+    sr_err err;
+    sr_vm *vm = sr_vm_of(L);
+    const char *folder = luaL_optstring(L, 1, NULL);
+    if (vm->code_folder)
+        return sr_raise(L, SR_DENIED, NULL, "load.own: the script's folder is set already");
+    if (folder && sr_path_resolve(folder, true, resolved, sizeof resolved, &err) != 0)
+        return sr_throw(L, &err);
+    vm->code_folder = strdup(resolved);
+    if (!vm->code_folder) return luaL_error(L, "not enough memory");
+    return 0;
 }
 
 /* load.readable(path) → whether there is a regular file to read. */
@@ -130,7 +159,7 @@ static int l_run_source(lua_State *L) {
     return 1;
 }
 
-/* load.modules() → sorted names of the built-in modules. */
+/* load.modules() → the names of the built-in modules, in no order. */
 static int l_modules(lua_State *L) {
     lua_newtable(L);
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
@@ -161,6 +190,7 @@ static int l_paths(lua_State *L) {
 }
 
 static const luaL_Reg load_functions[] = {{"file", l_script},
+                                          {"own", l_own},
                                           {"readable", l_readable},
                                           {"modules", l_modules},
                                           {"paths", l_paths},

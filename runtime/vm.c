@@ -187,5 +187,6 @@ void sr_vm_free(sr_vm *vm) {
     lua_close(vm->L);
     unlink_vm(vm);
     sr_perms_free(vm->perms);
+    free(vm->code_folder);
     free(vm);
 }

@@ -16,7 +16,8 @@ struct sr_vm {
     sr_closer *closers;
     unsigned ntasks;
     uint32_t next_id;
-    int status;       /* exit status */
+    char *code_folder; /* the script's own folder, resolved; its code needs no permission */
+    int status;        /* exit status */
     bool exiting;     /* os.exit was called or a signal came */
     bool failed;      /* a daemon or an unread error: status 1 */
 };

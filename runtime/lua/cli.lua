@@ -217,11 +217,15 @@ function cli.script_help(head, name)
     head.description)
 end
 
+local function folder_of(path)
+  local folder = path:match "^(.*)/[^/]*$" or "."
+  return folder == "" and "/" or folder
+end
+
 --- Run a script's file. One with a head and a main is ours in style: its main is called with
 --- the words; any other file is a plain Lua script with the words as varargs.
 local function run_script(script)
-  local folder = script.path:match "^(.*)/[^/]*$" or "."
-  if folder == "" then folder = "/" end
+  local folder = folder_of(script.path)
   package.path = folder .. "/?.lua;" .. folder .. "/?/init.lua;" .. package.path
   local env = script.shipped and require("strict").env() or nil
   local ok, status = guarded(function()
@@ -332,6 +336,7 @@ local function run(argv)
   local status = answer(plan, script)
   if status then return status end
   core.seal() -- from here on, files are read only as far as the script may
+  load_.own(script and folder_of(script.path))
   status = prepare(plan)
   if status then return status end
   if script then

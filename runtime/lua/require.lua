@@ -7,6 +7,19 @@
 local loaded, preload = package.loaded, package.preload
 local LOADING = {}
 
+loaded.load = preload.load()
+local load_file = loaded.load.file
+
+--- In place of the stock searcher: asks for permission outside the script's folder, and as
+--- root refuses what others can write.
+package.searchers[2] = function(name)
+  local path, tried = package.searchpath(name, package.path)
+  if not path then return tried end
+  local loader, message = load_file(path)
+  if loader then return loader, path end
+  error(("error loading module '%s' from file '%s':\n\t%s"):format(name, path, message), 0)
+end
+
 local function search(name)
   if preload[name] then return preload[name], ":preload:" end
   local tried = {}

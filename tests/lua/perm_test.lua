@@ -154,3 +154,22 @@ end]])
   assert(lines:find("may not run true"), lines)
   assert(lines:find("\nnil\n"), lines)
 end)
+
+test("under a read limit, code comes from the script's own folder and nowhere else", function(t)
+  local dir, other = t:tmpdir(), t:tmpdir()
+  fs.write(dir .. "/near.lua", "return 'near'")
+  fs.write(other .. "/far.lua", "return 'far'")
+  fs.write(dir .. "/main.lua", ([[
+    print((require "near"))
+    package.path = %q .. "/?.lua;" .. package.path
+    print((try(require, "far")), select(2, try(require, "far")).kind)
+    print(select(2, try(require("load").own, "/")).kind)
+    print(select(2, try(require("load").file, %q)).kind)
+  ]]):format(other, other .. "/far.lua"))
+  local result = process.run{argv = {BINARY, "--allow-read=/nowhere", dir .. "/main.lua"},
+    check = false}
+  t:equal(result.stdout, "near\nnil\tdenied\ndenied\ndenied\n", result.stderr)
+  result = process.run{argv = {BINARY, "--allow-read=/nowhere", "-e",
+    'print(select(2, try(require("load").own, "/")).kind)', dir .. "/main.lua"}, check = false}
+  assert(result.stdout:find("^denied\nnear\n"), result.stdout .. result.stderr)
+end)
