@@ -147,6 +147,12 @@ local function run_body(case, counts)
   local joined, ok, err = pcall(running.join, running)
   local late = core.unwatch()
   if case.clock == "virtual" then time.real() end
+  local unread = task.unread_errors()
+  if joined and ok and unread[1] then
+    ok, err = false, errors.new{kind = "internal", code = "UNREAD", cause = unread[1],
+      message = "nobody read the errors of a task.each"}
+    err.trace = ""
+  end
   if not joined then ok, err = false, errors.object(ok) end
   if late and (ok or err.kind == "cancelled") then
     ok = false

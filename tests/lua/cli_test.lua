@@ -380,6 +380,13 @@ test("a secret from a file shows up nowhere", function(t)
     CARELESS})
 end)
 
+test("a value in the text of -e is in no trace and in no dump of tasks", function()
+  local text = ("local s = '%s' local task = require 'task' local function f(x, ...) " ..
+    "task.dump() error(setmetatable({}, {__tostring = function() return 'no' end})) end " ..
+    "task.race(function() f(s, s) end)"):format(CANARY)
+  no_canary(program.run{"--log-level=debug", "-e", text})
+end)
+
 test("text that repeats a secret is redacted in logs, errors and traces", function(t)
   local text = [[
 local s = secret "env:HELD"

@@ -74,6 +74,11 @@ test("a task left running is a failure", function(t)
     "task.daemon(function() task.sleep '1h' end) end)", "1 tasks are left running")
 end)
 
+test("an error of task.each that nobody reads is a failure", function(t)
+  fails(t, "test('x', function() require('task').each({1}, function() error 'e' end) end)",
+    "nobody read the errors of a task.each.*some_test.lua:1: e")
+end)
+
 test("a descriptor left open is a failure that names it", function(t)
   fails(t, "kept = {} test('x', function() kept[#kept + 1] = io.open '/etc/passwd' end)",
     "1 descriptors are left open: %d+ /etc/passwd")
