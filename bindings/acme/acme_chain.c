@@ -274,7 +274,7 @@ int sr_acme_chain_check(const char *pem, size_t len, const sr_acme_want *want,
         check_leaf,     check_key,   check_names, check_time,
         check_strength, check_links, check_roots};
     if (len > SR_ACME_CHAIN_BYTES)
-        return sr_fail(err, SR_LIMIT, NULL, "the chain has %zu bytes, the limit is %d",
+        return sr_fail(err, SR_LIMIT, NULL, "the chain has %zu bytes, the limit is %zu",
                        len, SR_ACME_CHAIN_BYTES);
     STACK_OF(X509) *chain = sk_X509_new_null();
     if (!chain) return sr_fail(err, SR_LIMIT, "ENOMEM", "no memory for a chain");

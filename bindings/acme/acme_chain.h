@@ -6,7 +6,7 @@
 #include "acme/acme_msg.h"
 #include "pki/pki.h"
 
-#define SR_ACME_CHAIN_BYTES (256 * 1024)
+#define SR_ACME_CHAIN_BYTES ((size_t)256 * 1024)
 #define SR_ACME_CHAIN_CERTS 10
 
 /* Certificates above the leaf, kept between chains: a CA sends the same ones each time,

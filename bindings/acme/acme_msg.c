@@ -214,7 +214,7 @@ int sr_acme_parse_time(const char *text, int64_t *ret_seconds) {
     }
     if (zone(p, &offset) != 0) return -1;
     *ret_seconds =
-        days_of(v[0], v[1], v[2]) * 86400 + v[3] * 3600 + v[4] * 60 + v[5] - offset;
+        ((days_of(v[0], v[1], v[2]) * 24 + v[3]) * 60 + v[4]) * 60 + v[5] - offset;
     return 0;
 }
 
@@ -432,7 +432,7 @@ int sr_acme_parse(const sr_acme_shape *shape, const char *text, size_t len,
     url_facts home;
     walk w = {judge_url(directory, &home) ? NULL : &home};
     if (len > SR_ACME_DOC_MAX)
-        return sr_fail(err, SR_LIMIT, NULL, "%s from %.160s: %zu bytes, the limit is %d",
+        return sr_fail(err, SR_LIMIT, NULL, "%s from %.160s: %zu bytes, the limit is %zu",
                        shape->name, from, len, SR_ACME_DOC_MAX);
     cJSON *doc = sr_json_parse(text, len, DEPTH_MAX, err);
     if (!doc) return locate(shape, from, err);

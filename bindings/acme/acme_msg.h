@@ -12,8 +12,8 @@
 
 #include "base.h"
 
-#define SR_ACME_DOC_MAX (1024 * 1024) /* bytes of one document */
-#define SR_ACME_NAMES_MAX 2000        /* identifiers of one order */
+#define SR_ACME_DOC_MAX ((size_t)1024 * 1024) /* bytes of one document */
+#define SR_ACME_NAMES_MAX 2000                /* identifiers of one order */
 #define SR_ACME_URL_MAX 2048
 #define SR_ACME_TOKEN_MIN 22 /* 128 bits in base64url, RFC 8555 section 8 */
 #define SR_ACME_TOKEN_MAX 128
