@@ -336,7 +336,7 @@ local function run(argv)
   local status = answer(plan, script)
   if status then return status end
   core.seal() -- from here on, files are read only as far as the script may
-  load_.own(script and folder_of(script.path))
+  load_.own(script and folder_of(script.path) or nil)
   status = prepare(plan)
   if status then return status end
   if script then
