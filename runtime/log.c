@@ -210,7 +210,7 @@ void sr_log(lua_State *L, sr_level level, const char *where, const char *fmt, ..
     int n = vasprintf(&text, fmt, ap);
     va_end(ap);
     if (n < 0) return;
-    if (n > MESSAGE_MAX) strcpy(text + MESSAGE_MAX - 4, "...");
+    if (n > MESSAGE_MAX) memcpy(text + MESSAGE_MAX - 4, "...", 4);
     write_entry((entry){.L = L, .level = level, .where = where, .message = text});
     free(text);
 }

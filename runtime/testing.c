@@ -109,7 +109,7 @@ static int l_descriptors(lua_State *L) {
     DIR *dir = opendir("/proc/self/fd");
     if (!dir) return luaL_error(L, "/proc/self/fd: %s", strerror(errno));
     for (struct dirent *entry; (entry = readdir(dir));) {
-        int fd = atoi(entry->d_name);
+        int fd = (int)strtol(entry->d_name, NULL, 10);
         if (entry->d_name[0] == '.' || fd == dirfd(dir)) continue;
         push_target(L, entry->d_name);
         lua_rawseti(L, -2, fd);
