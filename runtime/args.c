@@ -16,16 +16,17 @@ static const char *const type_names[] = {"any value", "string",   "boolean", "in
                                          "number",    "duration", "",        "table",
                                          "list",      "function", "secret or string", ""};
 
-static int wrong(lua_State *L, const sr_spec *spec, const sr_arg *arg, const char *want) {
+SR_NORETURN static void wrong(lua_State *L, const sr_spec *spec, const sr_arg *arg,
+                              const char *want) {
     const char *given = luaL_typename(L, -1);
     if (luaL_getmetafield(L, -1, "__name") == LUA_TSTRING) given = lua_tostring(L, -1);
-    return sr_raise(L, SR_USAGE, "BAD_ARGUMENT", "%s: %s must be %s, got %s", spec->name,
+    sr_raise(L, SR_USAGE, "BAD_ARGUMENT", "%s: %s must be %s, got %s", spec->name,
                     arg->name, want, given);
 }
 
-static int bad_value(lua_State *L, const sr_spec *spec, const sr_arg *arg,
-                     const char *want) {
-    return sr_raise(L, SR_USAGE, "BAD_ARGUMENT", "%s: %s must be %s, got %s", spec->name,
+SR_NORETURN static void bad_value(lua_State *L, const sr_spec *spec, const sr_arg *arg,
+                                  const char *want) {
+    sr_raise(L, SR_USAGE, "BAD_ARGUMENT", "%s: %s must be %s, got %s", spec->name,
                     arg->name, want, luaL_tolstring(L, -1, NULL));
 }
 
@@ -119,7 +120,7 @@ static const sr_arg *find(const sr_spec *spec, const char *name) {
     return NULL;
 }
 
-static int unknown(lua_State *L, const sr_spec *spec, const char *name) {
+SR_NORETURN static void unknown(lua_State *L, const sr_spec *spec, const char *name) {
     enum { MAX_ARGS = 64 };
     const char *words[MAX_ARGS + 1];
     luaL_Buffer list;
@@ -134,9 +135,9 @@ static int unknown(lua_State *L, const sr_spec *spec, const char *name) {
     luaL_pushresult(&list);
     const char *close = sr_suggest(name, words);
     if (close)
-        return sr_raise(L, SR_USAGE, "UNKNOWN_ARGUMENT",
+        sr_raise(L, SR_USAGE, "UNKNOWN_ARGUMENT",
                         "%s: unknown option %s; did you mean %s?", spec->name, name, close);
-    return sr_raise(L, SR_USAGE, "UNKNOWN_ARGUMENT",
+    sr_raise(L, SR_USAGE, "UNKNOWN_ARGUMENT",
                     "%s: unknown option %s; it takes: %s", spec->name, name,
                     lua_tostring(L, -1));
 }

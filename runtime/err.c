@@ -47,7 +47,7 @@ void sr_push_err(lua_State *L, const sr_err *err) {
 
 int sr_throw(lua_State *L, const sr_err *err) {
     sr_push_err(L, err);
-    return lua_error(L);
+    lua_error(L);
 }
 
 int sr_raise(lua_State *L, sr_kind kind, const char *code, const char *fmt, ...) {
@@ -56,7 +56,7 @@ int sr_raise(lua_State *L, sr_kind kind, const char *code, const char *fmt, ...)
     va_start(ap, fmt);
     sr_vset_err(&err, kind, code, fmt, ap);
     va_end(ap);
-    return sr_throw(L, &err);
+    sr_throw(L, &err);
 }
 
 static bool is_error(lua_State *L, int idx) {

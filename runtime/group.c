@@ -49,10 +49,7 @@ static void join_free(sr_op *op) {
 
 static sr_op *join_new(lua_State *L, const sr_op_class *cls, sr_op **list, int kind) {
     join *j = calloc(1, sizeof *j);
-    if (!j) {
-        luaL_error(L, "not enough memory");
-        return NULL;
-    }
+    if (!j) luaL_error(L, "not enough memory");
     sr_op_init(&j->op, cls, sr_loop_of(L));
     j->list = list;
     j->kind = kind;

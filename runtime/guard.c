@@ -79,7 +79,6 @@ static bool expired(sr_guard *g) {
 SR_NORETURN static void raise_stop(lua_State *L) {
     lua_pushlightuserdata(L, sr_guard_of(L));
     lua_error(L);
-    abort(); /* lua_error does not return */
 }
 
 static void hook(lua_State *L, lua_Debug *ar) {

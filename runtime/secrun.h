@@ -38,10 +38,14 @@ typedef struct sr_timer sr_timer; /* one entry of the timer heap */
 /* Push the Lua error object {kind, message, code, status, retryable, retry_after, op,
  * where, trace}. The trace crosses coroutines and names the spawn site. */
 void sr_push_err(lua_State *L, const sr_err *err);
-/* Raise it. Both never return; the int lets `return sr_throw(L, &err);` compile. */
-int sr_throw(lua_State *L, const sr_err *err);
-int sr_raise(lua_State *L, sr_kind kind, const char *code, const char *fmt, ...)
-    SR_PRINTF(4, 5);
+/* Raise it. Both never return, as compilers and analysers know; the int only lets a face
+ * say `return sr_throw(L, &err);`. */
+SR_NORETURN int sr_throw(lua_State *L, const sr_err *err);
+SR_NORETURN int sr_raise(lua_State *L, sr_kind kind, const char *code, const char *fmt,
+                         ...) SR_PRINTF(4, 5);
+/* What Lua's own headers say in prose only. */
+SR_NORETURN int lua_error(lua_State *L);
+SR_NORETURN int luaL_error(lua_State *L, const char *fmt, ...);
 
 /* ---------------------------------------------------------------- clocks (clock.c) */
 

@@ -96,8 +96,8 @@ static void check(lua_State *L, int rc, const sr_err *err) {
     if (rc < 0) sr_throw(L, err);
 }
 
-static int bad(lua_State *L, const char *option, const char *want, int idx) {
-    return sr_raise(L, SR_USAGE, "BAD_OPTION", "http.request: %s: expected %s, got %s",
+SR_NORETURN static void bad(lua_State *L, const char *option, const char *want, int idx) {
+    sr_raise(L, SR_USAGE, "BAD_OPTION", "http.request: %s: expected %s, got %s",
                     option, want, luaL_typename(L, idx));
 }
 

@@ -134,11 +134,9 @@ static void check_target(lua_State *L, const sr_connect *how) {
         sr_allow_unix(L, how->path);
         return;
     }
-    if (!how->host || !how->port) {
+    if (!how->host || !how->port)
         sr_raise(L, SR_USAGE, "MISSING_ARGUMENT",
                  "stream.connect: give host and port, or unix");
-        __builtin_unreachable();
-    }
     sr_net_target(target, sizeof target, how->host, how->port);
     sr_allow(L, SR_PERM_NET, target);
 }

@@ -13,9 +13,8 @@ enum { LINE_MAX_DEFAULT = 256 * 1024, ALL_MAX_DEFAULT = 16 << 20 };
 
 static sr_conn *check(lua_State *L, int idx) {
     sr_conn **box = sr_check_object(L, idx, SR_CONN_TYPE);
-    if (*box) return *box;
-    sr_raise(L, SR_IO, "closed", "the connection was closed");
-    __builtin_unreachable();
+    if (!*box) sr_raise(L, SR_IO, "closed", "the connection was closed");
+    return *box;
 }
 
 static const sr_arg read_args[] = {
