@@ -3,7 +3,7 @@
 #
 #   make demo     two certificates, a test CA, one renewal from end to end
 #   make test     every test, ends with "N passed, N failed"
-#   make lint     clang-tidy, cppcheck, luacheck
+#   make lint     clang-tidy, cppcheck, luacheck, clang-format
 #   make bench    the numbers, each beside its reference, as a ratio
 #   make soak     the longer counts
 #   make install  to PREFIX (default /usr/local)
@@ -14,8 +14,8 @@ JOBS   ?= $(shell nproc)
 BUILD_PACKAGES = gcc make cmake pkg-config liblua5.4-dev libuv1-dev libcurl4-openssl-dev \
   libssl-dev libcjson-dev libmicrohttpd-dev libedit-dev
 DEMO_PACKAGES  = $(BUILD_PACKAGES) pebble
-TEST_PACKAGES  = $(DEMO_PACKAGES) curl openssl nginx tmux lua-check valgrind
-LINT_PACKAGES  = $(BUILD_PACKAGES) clang-tidy cppcheck lua-check
+TEST_PACKAGES  = $(DEMO_PACKAGES) curl openssl nginx tmux lua-check clang-format valgrind
+LINT_PACKAGES  = $(BUILD_PACKAGES) clang-tidy clang-format cppcheck lua-check
 BENCH_PACKAGES = $(TEST_PACKAGES) uacme lua5.4 util-linux
 
 .PHONY: all build demo test lint bench soak install clean

@@ -1,7 +1,7 @@
 /* open.c – the table of modules that the bindings bring.
  *
- * The runtime knows no binding; it asks this table. One line a module, in the order of the
- * folders; a C core under a Lua layer of the same name ends in ".core".
+ * The runtime knows no binding; it asks this table. One line a module, in the order of
+ * the folders; a C core under a Lua layer of the same name ends in ".core".
  */
 #include "open.h"
 

@@ -1,5 +1,5 @@
-/* args.c – named arguments: one static table per function that checks them, and from which
- * help, documentation and editor stubs are made.
+/* args.c – named arguments: one static table per function that checks them, and from
+ * which help, documentation and editor stubs are made.
  *
  * Checking raises one usage error that names the function, the key, what was expected and
  * what was given. Reading afterwards cannot fail.
@@ -12,22 +12,22 @@
 
 /* ---------------------------------------------------------------- checking */
 
-static const char *const type_names[] = {"any value", "string",   "boolean", "integer",
-                                         "number",    "duration", "",        "table",
-                                         "list",      "function", "secret or string", ""};
+static const char *const type_names[] = {
+    "any value", "string", "boolean", "integer",  "number",           "duration",
+    "",          "table",  "list",    "function", "secret or string", ""};
 
 SR_NORETURN static void wrong(lua_State *L, const sr_spec *spec, const sr_arg *arg,
                               const char *want) {
     const char *given = luaL_typename(L, -1);
     if (luaL_getmetafield(L, -1, "__name") == LUA_TSTRING) given = lua_tostring(L, -1);
     sr_raise(L, SR_USAGE, "BAD_ARGUMENT", "%s: %s must be %s, got %s", spec->name,
-                    arg->name, want, given);
+             arg->name, want, given);
 }
 
 SR_NORETURN static void bad_value(lua_State *L, const sr_spec *spec, const sr_arg *arg,
                                   const char *want) {
     sr_raise(L, SR_USAGE, "BAD_ARGUMENT", "%s: %s must be %s, got %s", spec->name,
-                    arg->name, want, luaL_tolstring(L, -1, NULL));
+             arg->name, want, luaL_tolstring(L, -1, NULL));
 }
 
 static bool is_choice(const char *choices, const char *word) {
@@ -40,7 +40,8 @@ static bool is_choice(const char *choices, const char *word) {
 static void check_list(lua_State *L, const sr_spec *spec, const sr_arg *arg) {
     char want[64];
     lua_Integer n = luaL_len(L, -1);
-    if ((arg->flags & SR_NONEMPTY) && n == 0) wrong(L, spec, arg, "a list that is not empty");
+    if ((arg->flags & SR_NONEMPTY) && n == 0)
+        wrong(L, spec, arg, "a list that is not empty");
     for (lua_Integer i = 1; arg->choices && i <= n; i++) {
         lua_geti(L, -1, i);
         if (strcmp(luaL_typename(L, -1), arg->choices) != 0) {
@@ -67,7 +68,8 @@ static void check_duration(lua_State *L, const sr_spec *spec, const sr_arg *arg)
         sr_parse_duration(lua_tostring(L, -1), &seconds) == 0)
         return;
     if (lua_type(L, -1) != LUA_TNUMBER || lua_tonumber(L, -1) < 0)
-        bad_value(L, spec, arg, "seconds or a duration such as \"250ms\", \"5m\", \"30d\"");
+        bad_value(L, spec, arg,
+                  "seconds or a duration such as \"250ms\", \"5m\", \"30d\"");
 }
 
 static bool has_type(lua_State *L, const sr_arg *arg) {
@@ -77,9 +79,7 @@ static bool has_type(lua_State *L, const sr_arg *arg) {
     case SR_ENUM:
     case SR_STRING: return type == LUA_TSTRING;
     case SR_BOOL: return type == LUA_TBOOLEAN;
-    case SR_INT:
-        lua_tointegerx(L, -1, &exact);
-        return type == LUA_TNUMBER && exact;
+    case SR_INT: lua_tointegerx(L, -1, &exact); return type == LUA_TNUMBER && exact;
     case SR_NUMBER: return type == LUA_TNUMBER;
     case SR_DURATION: return type == LUA_TNUMBER || type == LUA_TSTRING;
     case SR_LIST:
@@ -136,10 +136,9 @@ SR_NORETURN static void unknown(lua_State *L, const sr_spec *spec, const char *n
     const char *close = sr_suggest(name, words);
     if (close)
         sr_raise(L, SR_USAGE, "UNKNOWN_ARGUMENT",
-                        "%s: unknown option %s; did you mean %s?", spec->name, name, close);
-    sr_raise(L, SR_USAGE, "UNKNOWN_ARGUMENT",
-                    "%s: unknown option %s; it takes: %s", spec->name, name,
-                    lua_tostring(L, -1));
+                 "%s: unknown option %s; did you mean %s?", spec->name, name, close);
+    sr_raise(L, SR_USAGE, "UNKNOWN_ARGUMENT", "%s: unknown option %s; it takes: %s",
+             spec->name, name, lua_tostring(L, -1));
 }
 
 void sr_args(lua_State *L, int idx, const sr_spec *spec) {
@@ -231,7 +230,8 @@ void *sr_check_object(lua_State *L, int idx, const char *tname) {
     void *object = luaL_testudata(L, idx, tname);
     if (!object) {
         const char *given = luaL_typename(L, idx);
-        if (luaL_getmetafield(L, idx, "__name") == LUA_TSTRING) given = lua_tostring(L, -1);
+        if (luaL_getmetafield(L, idx, "__name") == LUA_TSTRING)
+            given = lua_tostring(L, -1);
         sr_raise(L, SR_USAGE, "BAD_ARGUMENT",
                  "argument %d: expected %s, got %s (methods are called with ':')", idx,
                  tname, given);
@@ -241,9 +241,9 @@ void *sr_check_object(lua_State *L, int idx, const char *tname) {
 
 /* ---------------------------------------------------------------- for Lua layers */
 
-static const char *const lua_types[] = {"any",    "string", "boolean",  "integer",
-                                        "number", "duration", "enum",   "table",
-                                        "list",   "function", "secret", "object", NULL};
+static const char *const lua_types[] = {
+    "any",   "string", "boolean",  "integer", "number", "duration", "enum",
+    "table", "list",   "function", "secret",  "object", NULL};
 
 static const char *text_field(lua_State *L, int idx, const char *key) {
     lua_getfield(L, idx, key);
@@ -267,8 +267,8 @@ static sr_arg read_arg(lua_State *L, int idx) {
 }
 
 /* args.check(name, spec, options) → options (a new table for nil). spec is a list of
- * {name=, type=, required=, positive=, nonempty=, choices=, max=, doc=}; types: any string
- * boolean integer number duration enum table list function secret object. */
+ * {name=, type=, required=, positive=, nonempty=, choices=, max=, doc=}; types: any
+ * string boolean integer number duration enum table list function secret object. */
 static int l_check(lua_State *L) {
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_settop(L, 3);

@@ -1,7 +1,7 @@
 /* base.h – what pure code needs: failures, bytes, words. No Lua, no loop.
  *
  * Files that only parse and build documents (*_msg.c, jose.c, encoding.c …) include this
- * and not secrun.h, so that they can be tested and fuzzed alone; a check holds them to it.
+ * and not secrun.h, so that they can be tested and fuzzed alone; a check sees to it.
  */
 #ifndef SR_BASE_H
 #define SR_BASE_H
@@ -48,31 +48,33 @@ typedef enum sr_kind {
 /* A failure on its way through C. Zero-initialised means "none". */
 typedef struct sr_err {
     sr_kind kind;
-    int status;            /* HTTP or exit status, 0 if none */
-    bool retryable;        /* the same call may succeed later */
-    double retry_after;    /* seconds, valid when has_retry_after */
+    int status;         /* HTTP or exit status, 0 if none */
+    bool retryable;     /* the same call may succeed later */
+    double retry_after; /* seconds, valid when has_retry_after */
     bool has_retry_after;
-    char code[64];         /* native code: CURLE name, errno name, ACME URN … or "" */
-    char op[96];           /* what was being done, "http GET https://…" or "" */
-    char message[512];     /* one line: what failed, where, and the mend */
+    char code[64];     /* native code: CURLE name, errno name, ACME URN … or "" */
+    char op[96];       /* what was being done, "http GET https://…" or "" */
+    char message[512]; /* one line: what failed, where, and the mend */
 } sr_err;
 
 const char *sr_kind_name(sr_kind kind);
 /* SR_NONE when the name is not a kind. */
 sr_kind sr_kind_of(const char *name);
 
-/* Fill *err and give -1, so that `return sr_fail(err, …)` is one line (macros, so that the
- * compiler knows the -1). code may be NULL.
- * Control characters in the formatted text are replaced by '?'. */
-static inline int sr_failure(void) { return -1; }
+/* Fill *err and give -1, so that `return sr_fail(err, …)` is one line (macros, so that
+ * the compiler knows the -1). code may be NULL. Control characters in the formatted text
+ * are replaced by '?'. */
+static inline int sr_failure(void) {
+    return -1;
+}
 #define sr_fail(err, ...) (sr_set_err((err), __VA_ARGS__), sr_failure())
 void sr_set_err(sr_err *err, sr_kind kind, const char *code, const char *fmt, ...)
     SR_PRINTF(4, 5);
 void sr_vset_err(sr_err *err, sr_kind kind, const char *code, const char *fmt, va_list ap)
     SR_PRINTF(4, 0);
 /* The same from errno / a libuv error: kind and code from the number, its text appended.
- * ENOENT→not_found, ETIMEDOUT→timeout, ECONN* and unreachable→connect, EADDRINUSE→conflict,
- * EAI_*→dns, else io. */
+ * ENOENT→not_found, ETIMEDOUT→timeout, ECONN* and unreachable→connect,
+ * EADDRINUSE→conflict, EAI_*→dns, else io. */
 #define sr_fail_errno(err, ...) (sr_set_errno((err), __VA_ARGS__), sr_failure())
 #define sr_fail_uv(err, ...) (sr_set_uv((err), __VA_ARGS__), sr_failure())
 void sr_set_errno(sr_err *err, int errnum, const char *fmt, ...) SR_PRINTF(3, 4);
@@ -92,7 +94,7 @@ typedef struct sr_buf {
 int sr_buf_append(sr_buf *buf, const void *data, size_t len); /* 0 or -1 (no memory) */
 int sr_buf_puts(sr_buf *buf, const char *text);
 int sr_buf_printf(sr_buf *buf, const char *fmt, ...) SR_PRINTF(2, 3);
-char *sr_buf_reserve(sr_buf *buf, size_t len); /* room for len more bytes; NULL on failure */
+char *sr_buf_reserve(sr_buf *buf, size_t len); /* room for len more; NULL on failure */
 void sr_buf_free(sr_buf *buf);                 /* and zero the struct */
 void sr_wipe(void *data, size_t len);          /* not optimised away */
 

@@ -1,7 +1,7 @@
 /* buf.c – growable bytes.
  *
- * Appending never raises: running out of memory sets `oom`, and whoever hands the buffer on
- * checks it once. A secret buffer is wiped before its old place is given back.
+ * Appending never raises: running out of memory sets `oom`, and whoever hands the buffer
+ * on checks it once. A secret buffer is wiped before its old place is given back.
  */
 #include <stdarg.h>
 #include <stdio.h>

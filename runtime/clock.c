@@ -74,14 +74,15 @@ static bool normal(const struct sockaddr *sa, unsigned char out[128]) {
     memset(out, 0, 128);
     if (sa->sa_family == AF_INET) {
         const struct sockaddr_in *in = (const void *)sa;
-        struct sockaddr_in copy = {.sin_family = AF_INET, .sin_port = in->sin_port,
-                                   .sin_addr = in->sin_addr};
+        struct sockaddr_in copy = {
+            .sin_family = AF_INET, .sin_port = in->sin_port, .sin_addr = in->sin_addr};
         memcpy(out, &copy, sizeof copy);
         return true;
     }
     if (sa->sa_family == AF_INET6) {
         const struct sockaddr_in6 *in = (const void *)sa;
-        struct sockaddr_in6 copy = {.sin6_family = AF_INET6, .sin6_port = in->sin6_port,
+        struct sockaddr_in6 copy = {.sin6_family = AF_INET6,
+                                    .sin6_port = in->sin6_port,
                                     .sin6_addr = in->sin6_addr};
         memcpy(out, &copy, sizeof copy);
         return true;

@@ -141,9 +141,9 @@ static int l_show(lua_State *L) {
     for (int i = 0; i < 4; i++) {
         if (left < units[i].seconds) continue;
         long n = (long)(left / units[i].seconds);
-        long rest = i < 3 ? (long)((left - (double)n * units[i].seconds) /
-                                   units[i + 1].seconds)
-                          : 0;
+        long rest =
+            i < 3 ? (long)((left - (double)n * units[i].seconds) / units[i + 1].seconds)
+                  : 0;
         if (rest > 0)
             lua_pushfstring(L, "%s%I%s %I%s", sign, (LUAI_UACINT)n, units[i].unit,
                             (LUAI_UACINT)rest, units[i + 1].unit);
@@ -174,9 +174,9 @@ static int l_real(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"now", l_now},         {"mono", l_mono},   {"cpu", l_cpu},   {"rfc3339", l_rfc3339},
-    {"parse", l_parse},     {"show", l_show},   {"virtual", l_virtual},
-    {"advance", l_advance}, {"real", l_real},   {NULL, NULL}};
+    {"now", l_now},     {"mono", l_mono}, {"cpu", l_cpu},         {"rfc3339", l_rfc3339},
+    {"parse", l_parse}, {"show", l_show}, {"virtual", l_virtual}, {"advance", l_advance},
+    {"real", l_real},   {NULL, NULL}};
 
 static void wrap_os(lua_State *L, const char *name, lua_CFunction fn) {
     lua_getfield(L, -1, name);

@@ -1,9 +1,10 @@
 /* co.c – the coroutine library, which lets waits pass through.
  *
- * A wait inside a user's coroutine yields with task->parked set. Resume and wrap see it and
- * yield on from their own coroutine, level by level, to the scheduler; when the task is
- * woken, their continuations resume level by level back down. So a generator over I/O is an
- * ordinary generator. A plain coroutine.yield stops at its resumer, as in stock Lua.
+ * A wait inside a user's coroutine yields with task->parked set. Resume and wrap see it
+ * and yield on from their own coroutine, level by level, to the scheduler; when the task
+ * is woken, their continuations resume level by level back down. So a generator over I/O
+ * is an ordinary generator. A plain coroutine.yield stops at its resumer, as in stock
+ * Lua.
  *
  * The slot in front of a lua_State holds the task that runs it; it is NULL while the
  * coroutine is suspended by its own yield, so that nobody resumes one that waits.
@@ -199,10 +200,15 @@ static int l_close(lua_State *L) {
     return 2;
 }
 
-static const luaL_Reg functions[] = {
-    {"create", l_create},   {"resume", l_resume}, {"wrap", l_wrap},
-    {"yield", l_yield},     {"status", l_status}, {"running", l_running},
-    {"isyieldable", l_isyieldable}, {"close", l_close}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"create", l_create},
+                                     {"resume", l_resume},
+                                     {"wrap", l_wrap},
+                                     {"yield", l_yield},
+                                     {"status", l_status},
+                                     {"running", l_running},
+                                     {"isyieldable", l_isyieldable},
+                                     {"close", l_close},
+                                     {NULL, NULL}};
 
 int sr_open_coroutine(lua_State *L) {
     luaL_newlib(L, functions);

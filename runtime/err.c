@@ -97,12 +97,12 @@ static int l_tostring(lua_State *L) {
     luaL_Buffer b;
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
-    lua_getfield(L, 1, "op");      /* 2 */
-    lua_getfield(L, 1, "message"); /* 3 */
-    lua_getfield(L, 1, "kind");    /* 4 */
-    lua_getfield(L, 1, "code");    /* 5 */
-    lua_getfield(L, 1, "status");  /* 6 */
-    lua_getfield(L, 1, "cause");   /* 7 */
+    lua_getfield(L, 1, "op");                                                /* 2 */
+    lua_getfield(L, 1, "message");                                           /* 3 */
+    lua_getfield(L, 1, "kind");                                              /* 4 */
+    lua_getfield(L, 1, "code");                                              /* 5 */
+    lua_getfield(L, 1, "status");                                            /* 6 */
+    lua_getfield(L, 1, "cause");                                             /* 7 */
     const char *cause = lua_isnil(L, 7) ? NULL : luaL_tolstring(L, 7, NULL); /* 8? */
     luaL_buffinit(L, &b);
     if (lua_isstring(L, 2)) {
@@ -131,9 +131,10 @@ static void check_kind(lua_State *L, int idx) {
     const char *kind = lua_tostring(L, -1);
     if (!kind || sr_kind_of(kind) == SR_NONE) {
         lua_getfield(L, idx, "message");
-        luaL_error(L, "errors.new: kind must be one of the error kinds, got %s (message: %s)",
-                   kind ? kind : luaL_typename(L, -2),
-                   lua_tostring(L, -1) ? lua_tostring(L, -1) : "none");
+        luaL_error(
+            L, "errors.new: kind must be one of the error kinds, got %s (message: %s)",
+            kind ? kind : luaL_typename(L, -2),
+            lua_tostring(L, -1) ? lua_tostring(L, -1) : "none");
     }
     lua_pop(L, 1);
 }
@@ -198,7 +199,7 @@ static int l_object(lua_State *L) {
 }
 
 static const luaL_Reg errors_functions[] = {
-    {"new", l_new}, {"raise", l_raise}, {"kind", l_kind},
+    {"new", l_new}, {"raise", l_raise},   {"kind", l_kind},
     {"is", l_is},   {"object", l_object}, {NULL, NULL},
 };
 

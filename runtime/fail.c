@@ -8,9 +8,10 @@
 #include "base.h"
 
 static const char *const kind_names[SR_KINDS] = {
-    "none",     "usage", "timeout", "cancelled", "dns",       "connect",  "tls",
-    "http",     "protocol", "auth", "denied",    "not_found", "conflict", "rate_limited",
-    "pending",  "limit", "store",   "io",        "internal",
+    "none",    "usage",     "timeout",  "cancelled",    "dns",
+    "connect", "tls",       "http",     "protocol",     "auth",
+    "denied",  "not_found", "conflict", "rate_limited", "pending",
+    "limit",   "store",     "io",       "internal",
 };
 
 const char *sr_kind_name(sr_kind kind) {
@@ -28,7 +29,8 @@ static void no_control(char *text) {
         if (*p < 0x20 || *p == 0x7f) *p = '?';
 }
 
-void sr_vset_err(sr_err *err, sr_kind kind, const char *code, const char *fmt, va_list ap) {
+void sr_vset_err(sr_err *err, sr_kind kind, const char *code, const char *fmt,
+                 va_list ap) {
     if (!err) return;
     *err = (sr_err){.kind = kind};
     snprintf(err->code, sizeof err->code, "%s", code ? code : "");

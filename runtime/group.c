@@ -1,8 +1,9 @@
 /* group.c – the C part of the module "task": sleep, scopes, groups, joins.
  *
  * A group is a nursery. Closing it joins its children; the first child error cancels the
- * others and is raised by the close. The wait for children is steady: cancellation reaches
- * the children through the scope tree, and the close still waits for their clean-up.
+ * others and is raised by the close. The wait for children is steady: cancellation
+ * reaches the children through the scope tree, and the close still waits for their
+ * clean-up.
  */
 #include <stdlib.h>
 
@@ -107,7 +108,8 @@ static int l_task_cancel(lua_State *L) {
 static int l_task_status(lua_State *L) {
     sr_task *task = check_task(L, 1);
     static const char *const names[] = {"ready", "ready", "running", "waiting", "done"};
-    lua_pushstring(L, task->state == TASK_DONE && !task->ok ? "failed" : names[task->state]);
+    lua_pushstring(L,
+                   task->state == TASK_DONE && !task->ok ? "failed" : names[task->state]);
     return 1;
 }
 
@@ -116,8 +118,10 @@ static int l_task_tostring(lua_State *L) {
     return 1;
 }
 
-static const luaL_Reg task_methods[] = {
-    {"join", l_task_join}, {"cancel", l_task_cancel}, {"status", l_task_status}, {NULL, NULL}};
+static const luaL_Reg task_methods[] = {{"join", l_task_join},
+                                        {"cancel", l_task_cancel},
+                                        {"status", l_task_status},
+                                        {NULL, NULL}};
 
 /* ---------------------------------------------------------------- groups */
 
@@ -185,7 +189,7 @@ static int closed(lua_State *L, sr_group *group) {
         sr_task_cancel_err(owner, &err);
         return sr_throw(L, &err);
     }
-    if (group->error != LUA_NOREF) { /* the body's own error wins; the child's is logged */
+    if (group->error != LUA_NOREF) { /* the body's error wins; the child's is logged */
         lua_rawgeti(L, LUA_REGISTRYINDEX, group->error);
         sr_log(L, SR_WARN, "task", "also failed in the group: %s",
                luaL_tolstring(L, -1, NULL));
@@ -212,8 +216,9 @@ static int l_group_close(lua_State *L) {
     lua_settop(L, 2);
     if (!group->open) return 0;
     if (group->scope.owner != sr_task_of(L))
-        return sr_raise(L, SR_USAGE, NULL,
-                        "task.group:close: only the task that opened the group closes it");
+        return sr_raise(
+            L, SR_USAGE, NULL,
+            "task.group:close: only the task that opened the group closes it");
     if (!lua_isnil(L, 2))
         sr_scope_cancel(&group->scope, SR_CANCELLED, "its group was left by an error", 0);
     if (group->live == 0) return closed(L, group);
@@ -277,7 +282,8 @@ static int l_group_spawn(lua_State *L) {
 /* Cancelled before it was closed, or never: at the end of its VM. */
 static int l_group_gc(lua_State *L) {
     sr_group *group = luaL_testudata(L, 1, SR_GROUP_TYPE);
-    if (group && group->error != LUA_NOREF) luaL_unref(L, LUA_REGISTRYINDEX, group->error);
+    if (group && group->error != LUA_NOREF)
+        luaL_unref(L, LUA_REGISTRYINDEX, group->error);
     return 0;
 }
 
@@ -340,8 +346,8 @@ static int call_in_scope(lua_State *L, sr_task *task, double seconds) {
     sr_scope_push(task, scope, seconds < 0);
     if (seconds >= 0) sr_scope_deadline(scope, seconds);
     lua_KContext saved = task->unwinding;
-    return scope_k(
-        L, lua_pcallk(L, lua_gettop(L) - 3, LUA_MULTRET, 2, saved, scope_k), saved);
+    return scope_k(L, lua_pcallk(L, lua_gettop(L) - 3, LUA_MULTRET, 2, saved, scope_k),
+                   saved);
 }
 
 /* task.timeout(duration, fn, …) → results of fn. Raises "timeout" from the wait that is
@@ -353,7 +359,7 @@ static int l_timeout(lua_State *L) {
     return call_in_scope(L, task, seconds);
 }
 
-/* task.shield(fn, …) → results of fn; cancellation from outside waits until it is done. */
+/* task.shield(fn, …) → results of fn; cancellation from outside waits for its end. */
 static int l_shield(lua_State *L) {
     return call_in_scope(L, here(L, "task.shield"), -1);
 }

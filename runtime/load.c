@@ -1,9 +1,9 @@
 /* load.c – code comes from text, from built-in modules, and from the script's own folder.
  *
  * load, loadfile and dofile take text only. Built-in modules stand in package.preload: C
- * ones as their opener, Lua layers as a loader of their embedded source. `require` itself is
- * Lua (lua/require.lua), so a module may wait while it loads. The working directory is not
- * on the path; the script's folder is (added by the command line).
+ * ones as their opener, Lua layers as a loader of their embedded source. `require` itself
+ * is Lua (lua/require.lua), so a module may wait while it loads. The working directory is
+ * not on the path; the script's folder is (added by the command line).
  */
 #include <limits.h>
 #include <stdlib.h>
@@ -95,9 +95,9 @@ static bool in_code_folder(lua_State *L, const char *path) {
     return strncmp(resolved, folder, len) == 0 && resolved[len] == '/';
 }
 
-/* load.file(path, env?) → function, or nil and message. Code outside the script's own folder
- * needs the permission to be read. As root, neither the file nor its folder may be writable
- * by others. */
+/* load.file(path, env?) → function, or nil and message. Code outside the script's own
+ * folder needs the permission to be read. As root, neither the file nor its folder may be
+ * writable by others. */
 static int l_script(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     int env = lua_isnoneornil(L, 2) ? 0 : 2;
@@ -107,15 +107,16 @@ static int l_script(lua_State *L) {
     return loaded(L, luaL_loadfilex(L, path, "t"), env);
 }
 
-/* load.own(folder?) – the folder of the script, set once, before anything of the user's runs:
- * its code is loaded whatever --allow-read says. nil: there is none. */
+/* load.own(folder?) – the folder of the script, set once, before anything of the user's
+ * runs: its code is loaded whatever --allow-read says. nil: there is none. */
 static int l_own(lua_State *L) {
     char resolved[PATH_MAX] = "";
     sr_err err;
     sr_vm *vm = sr_vm_of(L);
     const char *folder = luaL_optstring(L, 1, NULL);
     if (vm->code_folder)
-        return sr_raise(L, SR_DENIED, NULL, "load.own: the script's folder is set already");
+        return sr_raise(L, SR_DENIED, NULL,
+                        "load.own: the script's folder is set already");
     if (folder && sr_path_resolve(folder, true, resolved, sizeof resolved, &err) != 0)
         return sr_throw(L, &err);
     vm->code_folder = strdup(resolved);
@@ -127,7 +128,8 @@ static int l_own(lua_State *L) {
 static int l_readable(lua_State *L) {
     struct stat st;
     const char *path = luaL_checkstring(L, 1);
-    lua_pushboolean(L, stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, R_OK) == 0);
+    lua_pushboolean(L, stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+                           access(path, R_OK) == 0);
     return 1;
 }
 
@@ -172,8 +174,8 @@ static int l_modules(lua_State *L) {
     return 1;
 }
 
-/* load.paths() → {program = this program's file, source = source tree, binary = build tree,
- * share = installed tree}: where shipped scripts and policies may be. */
+/* load.paths() → {program = this program's file, source = source tree, binary = build
+ * tree, share = installed tree}: where shipped scripts and policies may be. */
 static int l_paths(lua_State *L) {
     char program[4096];
     ssize_t len = readlink("/proc/self/exe", program, sizeof program);
@@ -189,12 +191,9 @@ static int l_paths(lua_State *L) {
     return 1;
 }
 
-static const luaL_Reg load_functions[] = {{"file", l_script},
-                                          {"own", l_own},
-                                          {"readable", l_readable},
-                                          {"modules", l_modules},
-                                          {"paths", l_paths},
-                                          {NULL, NULL}};
+static const luaL_Reg load_functions[] = {
+    {"file", l_script},     {"own", l_own},     {"readable", l_readable},
+    {"modules", l_modules}, {"paths", l_paths}, {NULL, NULL}};
 
 static int l_open_load_module(lua_State *L) {
     luaL_newlib(L, load_functions);

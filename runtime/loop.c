@@ -1,12 +1,13 @@
 /* loop.c – the run loop: tasks, then callbacks, then time.
  *
  * Lua runs only in sr_ready_drain(), between two turns of libuv, never inside a callback.
- * So stacks do not nest and a callback that completes at once cannot resume a running task.
+ * So stacks do not nest and a callback that completes at once cannot resume a running
+ * task.
  *
  * The virtual clock jumps to the next timer only if (1) the ready queue is empty, (2) no
- * pool job and no exchange with the outside is under way, and (3) polling without time-out
- * finds nothing. A poll may register watchers that only the next one reports, hence three
- * quiet rounds in a row.
+ * pool job and no exchange with the outside is under way, and (3) polling without
+ * time-out finds nothing. A poll may register watchers that only the next one reports,
+ * hence three quiet rounds in a row.
  */
 #include "loop.h"
 
@@ -15,8 +16,8 @@
 
 enum { QUIET_ROUNDS = 3 };
 
-/* A uv_timer that fires at the start of a turn may end an operation; the poll of that turn
- * must not wait then, or the task would sleep until something else happens. */
+/* A uv_timer that fires at the start of a turn may end an operation; the poll of that
+ * turn must not wait then, or the task would sleep until something else happens. */
 static void before_poll(uv_prepare_t *gate) {
     sr_loop *loop = gate->data;
     if (loop->ready_first) uv_stop(&loop->uv);
@@ -132,8 +133,8 @@ static bool busy(const sr_loop *loop) {
 /* True when nothing but a timer can make anything happen. */
 static bool settled(sr_loop *loop) {
     for (int quiet = 0; quiet < QUIET_ROUNDS; quiet++) {
-        /* A loop without active handles does not poll, so it cannot consume events either:
-         * those of a stream at its end stay in epoll until the next poll. */
+        /* A loop without active handles does not poll, so it cannot consume events
+         * either: those of a stream at its end stay in epoll until the next poll. */
         if (events_pending(loop) && uv_loop_alive(&loop->uv)) quiet = -1;
         round_of_uv(loop, UV_RUN_NOWAIT);
         if (busy(loop)) return false;
@@ -150,7 +151,8 @@ static int turn_virtual(sr_loop *loop, sr_err *err) {
         int64_t next = sr_timers_next(loop);
         if (next == INT64_MAX) {
             if (!uv_loop_alive(&loop->uv))
-                return sr_fail(err, SR_INTERNAL, "DEADLOCK", "every task waits for another");
+                return sr_fail(err, SR_INTERNAL, "DEADLOCK",
+                               "every task waits for another");
             round_of_uv(loop, UV_RUN_ONCE);
             return 0;
         }

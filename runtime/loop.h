@@ -32,15 +32,15 @@ typedef struct sr_own {
 
 struct sr_loop {
     uv_loop_t uv;
-    uv_timer_t alarm; /* the one uv_timer below the heap */
+    uv_timer_t alarm;  /* the one uv_timer below the heap */
     uv_prepare_t gate; /* before each poll: do not block while tasks are ready */
     sr_clock clock;
     sr_timer **heap;
     uint32_t heap_len, heap_cap;
     sr_task *ready_first, *ready_last;
-    bool polling;     /* inside uv_run: a task made ready must not wait for its poll */
-    unsigned outside; /* exchanges only the outside world can finish */
-    unsigned jobs;    /* pool jobs queued or running */
+    bool polling;      /* inside uv_run: a task made ready must not wait for its poll */
+    unsigned outside;  /* exchanges only the outside world can finish */
+    unsigned jobs;     /* pool jobs queued or running */
     unsigned cpu_jobs; /* of these, CPU jobs handed to the pool */
     sr_job *cpu_first, *cpu_last; /* CPU jobs that wait for a place */
     sr_own *own;
@@ -52,8 +52,8 @@ struct sr_loop {
 int sr_loop_new(sr_loop **ret_loop, sr_err *err);
 /* Close every handle and free the loop. All VMs must be gone. */
 void sr_loop_free(sr_loop *loop);
-/* Run tasks and callbacks until until(arg) is true. Returns -1 (kind internal) when it can
- * never become true: nothing is ready, armed, or under way. */
+/* Run tasks and callbacks until until(arg) is true. Returns -1 (kind internal) when it
+ * can never become true: nothing is ready, armed, or under way. */
 int sr_loop_run(sr_loop *loop, bool (*until)(void *arg), void *arg, sr_err *err);
 
 /* timer.c */

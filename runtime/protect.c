@@ -1,9 +1,10 @@
 /* protect.c – pcall, xpcall and try, which know when clean-up runs.
  *
  * An error unwinds the stack by closing pending <close> variables, and their handlers may
- * wait (delete a DNS record, release a lock), also after cancellation. Lua calls the message
- * handler before it unwinds and gives control back to the protected call afterwards, so
- * the handler raises task->unwinding and the call puts back the value it found.
+ * wait (delete a DNS record, release a lock), also after cancellation. Lua calls the
+ * message handler before it unwinds and gives control back to the protected call
+ * afterwards, so the handler raises task->unwinding and the call puts back the value it
+ * found.
  */
 #include "task.h"
 
@@ -50,8 +51,8 @@ static int l_pcall(lua_State *L) {
     lua_pushcfunction(L, sr_mark_unwinding);
     lua_insert(L, 1);
     lua_KContext saved = depth(L);
-    return pcall_k(
-        L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, saved, pcall_k), saved);
+    return pcall_k(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, saved, pcall_k),
+                   saved);
 }
 
 static int l_user_handler(lua_State *L) {
@@ -72,8 +73,8 @@ static int l_xpcall(lua_State *L) {
     lua_copy(L, 2, 1);
     lua_replace(L, 2); /* handler, f, … */
     lua_KContext saved = depth(L);
-    return pcall_k(
-        L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, saved, pcall_k), saved);
+    return pcall_k(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, saved, pcall_k),
+                   saved);
 }
 
 static int try_k(lua_State *L, int status, lua_KContext saved) {
@@ -91,7 +92,8 @@ static int l_try(lua_State *L) {
     lua_pushcfunction(L, sr_trace_unwinding);
     lua_insert(L, 1);
     lua_KContext saved = depth(L);
-    return try_k(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, saved, try_k), saved);
+    return try_k(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, saved, try_k),
+                 saved);
 }
 
 static const luaL_Reg globals[] = {

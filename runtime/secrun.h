@@ -5,8 +5,8 @@
  *
  * Two rules hold everywhere:
  *   1. A function that takes a `lua_State *` may longjmp; one that does not never does.
- *   2. Lua runs only inside tasks. A callback of libuv, libcurl or OpenSSL never runs Lua:
- *      it ends an operation with sr_op_done(), and the loop resumes the task later.
+ *   2. Lua runs only inside tasks. A callback of libuv, libcurl or OpenSSL never runs
+ * Lua: it ends an operation with sr_op_done(), and the loop resumes the task later.
  *
  * Conventions: a core function returns 0 or -1 and fills `sr_err *err` (its last
  * parameter); outputs are named ret_x and are untouched on failure. Durations are seconds
@@ -50,9 +50,10 @@ SR_NORETURN int luaL_error(lua_State *L, const char *fmt, ...);
 /* ---------------------------------------------------------------- clocks (clock.c) */
 
 int64_t sr_mono(sr_loop *loop); /* monotonic ns; virtual when the loop's clock is */
-double sr_now(sr_loop *loop);   /* UTC seconds; virtual when the loop's clock is; NULL: real */
-int64_t sr_cpu(void);           /* monotonic ns, always real: limits and profiles only */
-int64_t sr_cpu_thread(void);    /* ns of processor time this thread has had; a system call */
+double sr_now(
+    sr_loop *loop);   /* UTC seconds; virtual when the loop's clock is; NULL: real */
+int64_t sr_cpu(void); /* monotonic ns, always real: limits and profiles only */
+int64_t sr_cpu_thread(void); /* ns of processor time this thread has had; a system call */
 
 /* Virtual clock. While on, time stands still and jumps to the next timer only when the
  * ready queue is empty, nothing outside is under way, and a poll returned nothing. */
@@ -79,7 +80,8 @@ struct sr_timer {
     void (*fire)(sr_timer *timer); /* from the loop; never runs Lua */
 };
 
-/* Arm or re-arm; `due` is absolute. Stopping an idle timer is allowed. Owned by caller. */
+/* Arm or re-arm; `due` is absolute. Stopping an idle timer is allowed. The caller owns
+ * the timer. */
 int sr_timer_start(sr_loop *loop, sr_timer *timer, int64_t due, void (*fire)(sr_timer *));
 void sr_timer_stop(sr_loop *loop, sr_timer *timer);
 
@@ -112,7 +114,8 @@ typedef struct sr_op_class {
     void (*free)(sr_op *op); /* last reference gone; no Lua */
     /* Write "GET https://…" or similar for dumps and time-out messages. May be NULL. */
     void (*describe)(const sr_op *op, char *buf, size_t size);
-    bool steady; /* goes on under cancellation: a join, whose tasks are cancelled instead */
+    /* Goes on under cancellation: a join, whose tasks are cancelled instead. */
+    bool steady;
 } sr_op_class;
 
 struct sr_op {
@@ -143,24 +146,26 @@ sr_vm *sr_vm_of(lua_State *L);
 sr_task *sr_task_of(lua_State *L);
 uv_loop_t *sr_uv(sr_loop *loop);
 
-/* Called when the VM shuts down, after its tasks ended and before lua_close, latest first:
- * to stop what a binding keeps per VM. No Lua. */
+/* Called when the VM shuts down, after its tasks ended and before lua_close, latest
+ * first: to stop what a binding keeps per VM. No Lua. */
 void sr_at_close(lua_State *L, void (*fn)(void *arg), void *arg);
-/* The same for what a binding keeps per loop (a curl multi …): after every VM is closed and
- * before the loop's handles are. sr_loop_slot keeps one pointer per key (its address). */
+/* The same for what a binding keeps per loop (a curl multi …): after every VM is closed
+ * and before the loop's handles are. sr_loop_slot keeps one pointer per key (its
+ * address). */
 void sr_at_loop_close(sr_loop *loop, void (*fn)(void *arg), void *arg);
 void **sr_loop_slot(sr_loop *loop, const void *key);
 
-/* ---------------------------------------------------------------- thread pool (work.c) */
+/* ---------------------------------------------------------------- pool (work.c) */
 
 typedef enum sr_lane {
     SR_LANE_BLOCKING, /* files, getaddrinfo, databases */
     SR_LANE_CPU       /* RSA keys, key derivation: never fills the pool */
 } sr_lane;
 
-/* Work off the loop. Embed as first member. run() touches neither Lua nor anything another
- * thread may free; it reports through job->err and members of the embedding struct. The
- * class's finish usually starts with `if (job->err.kind) return sr_throw(L, &job->err);` */
+/* Work off the loop. Embed as first member. run() touches neither Lua nor anything
+ * another thread may free; it reports through job->err and members of the embedding
+ * struct. The class's finish usually starts with `if (job->err.kind) return sr_throw(L,
+ * &job->err);` */
 typedef struct sr_job sr_job;
 struct sr_job {
     sr_op op;
@@ -175,32 +180,32 @@ void sr_job_start(sr_job *job, sr_lane lane, void (*run)(sr_job *));
 
 /* ---------------------------------------------------------------- arguments (args.c)
  *
- * Every function with more than two parameters takes one table described by a static spec:
+ * Every function with more than two parameters takes one table described by a static
+ * spec:
  *
  *     static const sr_arg get_args[] = {
  *         {"url",     SR_STRING,   SR_REQUIRED, NULL, "absolute http or https URL"},
  *         {"timeout", SR_DURATION, 0,           "30s", "whole exchange"},
- *         {"method",  SR_ENUM,     0, "GET", "request method", .choices = "GET|POST|PUT"},
- *         {0}};
- *     static const sr_spec get_spec = {"http.get", "Fetch a URL.", get_args};
- *     sr_args(L, 1, &get_spec);            // raises usage: type, unknown key + suggestion
- *     const char *url = sr_arg_string(L, 1, "url", NULL, NULL);
+ *         {"method",  SR_ENUM,     0, "GET", "request method", .choices =
+ * "GET|POST|PUT"}, {0}}; static const sr_spec get_spec = {"http.get", "Fetch a URL.",
+ * get_args}; sr_args(L, 1, &get_spec);            // raises usage: type, unknown key +
+ * suggestion const char *url = sr_arg_string(L, 1, "url", NULL, NULL);
  *
  * The same table later feeds help, documentation and editor stubs.
  */
 typedef enum sr_type {
     SR_ANY,
-    SR_STRING,   /* a Lua string (numbers are not accepted) */
+    SR_STRING, /* a Lua string (numbers are not accepted) */
     SR_BOOL,
-    SR_INT,      /* an integer, or a float with an exact integer value */
+    SR_INT, /* an integer, or a float with an exact integer value */
     SR_NUMBER,
     SR_DURATION, /* seconds, or "250ms" "5m" "12h" "30d" */
     SR_ENUM,     /* one of .choices, separated by '|' */
     SR_TABLE,
-    SR_LIST,     /* a sequence; .choices may name the element type: "string" */
+    SR_LIST, /* a sequence; .choices may name the element type: "string" */
     SR_FUNCTION,
-    SR_SECRET,   /* a secret, or a plain string */
-    SR_OBJECT    /* userdata whose metatable name is .choices */
+    SR_SECRET, /* a secret, or a plain string */
+    SR_OBJECT  /* userdata whose metatable name is .choices */
 } sr_type;
 
 enum { SR_REQUIRED = 1, SR_POSITIVE = 2, SR_NONEMPTY = 4 };
@@ -221,10 +226,10 @@ typedef struct sr_spec {
     const sr_arg *args; /* ends with a zero entry */
 } sr_spec;
 
-/* Check the table at idx against the spec; nil or none counts as {}. After it, idx holds a
- * table. Raises usage errors that name function, key, expected and given. */
+/* Check the table at idx against the spec; nil or none counts as {}. After it, idx holds
+ * a table. Raises usage errors that name function, key, expected and given. */
 void sr_args(lua_State *L, int idx, const sr_spec *spec);
-/* Read a checked field; the fallback when absent. Strings stay valid while the table is. */
+/* Read a checked field; the fallback when absent. Strings live as long as the table. */
 const char *sr_arg_string(lua_State *L, int idx, const char *key, const char *fallback,
                           size_t *ret_len);
 bool sr_arg_bool(lua_State *L, int idx, const char *key, bool fallback);
@@ -247,15 +252,15 @@ void *sr_check_object(lua_State *L, int idx, const char *tname);
 /* Push a secret: a userdata that neither prints, concatenates, serialises nor logs.
  * label names where it came from ("env:SCM_PASSWORD") and is all that ever shows. */
 void sr_push_secret(lua_State *L, const char *data, size_t len, const char *label);
-/* The bytes of the secret or string at idx, valid while it is on the stack. Only sinks that
- * need them call this. Raises a usage error for other types. */
+/* The bytes of the secret or string at idx, valid while it is on the stack. Only sinks
+ * that need them call this. Raises a usage error for other types. */
 const char *sr_check_secret(lua_State *L, int idx, size_t *ret_len);
-/* Add a value to what logs and traces replace by "[secret]" (values of 6 bytes or more). */
+/* Add a value of 6 bytes or more to what logs and traces replace by "[secret]". */
 void sr_redact_add(const char *data, size_t len);
 /* Replace every known secret value in text, in place. */
 void sr_redact(char *text);
 
-/* ---------------------------------------------------------------- permissions (perm.c) */
+/* ---------------------------------------------------------------- may it? (perm.c) */
 
 typedef enum sr_perm {
     SR_PERM_NET,   /* "host:port" */
@@ -270,8 +275,8 @@ typedef enum sr_perm {
 void sr_allow(lua_State *L, sr_perm what, const char *target);
 /* The same for cores. */
 int sr_allowed(sr_vm *vm, sr_perm what, const char *target, sr_err *err);
-/* The same for a connection once its address is known: target is "host:port" as the script
- * gave it, address "192.0.2.1:443" or "[2001:db8::1]:443". Neither may be denied. */
+/* The same for a connection once its address is known: target is "host:port" as the
+ * script gave it, address "192.0.2.1:443" or "[2001:db8::1]:443". Both need it. */
 int sr_allowed_peer(sr_vm *vm, const char *target, const char *address, sr_err *err);
 
 /* ---------------------------------------------------------------- log (log.c) */
@@ -283,10 +288,10 @@ typedef enum sr_level { SR_DEBUG, SR_INFO, SR_WARN, SR_ERROR } sr_level;
 void sr_log(lua_State *L, sr_level level, const char *where, const char *fmt, ...)
     SR_PRINTF(4, 5);
 
-/* ---------------------------------------------------------------- plain values (copy.c) */
+/* ---------------------------------------------------------------- values (copy.c) */
 
-/* Deep-copy the value at idx of `from` and push it on `to` (another state). nil, booleans,
- * numbers, strings and tables of them; no cycles, depth ≤ 64. Raises in `from`. */
+/* Deep-copy the value at idx of `from` and push it on `to` (another state). nil,
+ * booleans, numbers, strings, tables of them; no cycles, depth ≤ 64. Raises in `from`. */
 void sr_copy(lua_State *from, int idx, lua_State *to);
 
 /* ---------------------------------------------------------------- modules (load.c) */

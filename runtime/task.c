@@ -11,8 +11,8 @@
  * resumes the outermost coroutine; continuations (co.c) lead down to the innermost, whose
  * continuation here takes the result or raises.
  *
- * The scheduler itself runs outside any protected call, so it uses only Lua functions that
- * cannot raise; everything that may is done inside the coroutine, in run_k.
+ * The scheduler itself runs outside any protected call, so it uses only Lua functions
+ * that cannot raise; everything that may is done inside the coroutine, in run_k.
  */
 #include "task.h"
 
@@ -146,10 +146,11 @@ static int refuse(lua_State *L, sr_task *task, const sr_op *op, sr_err *err) {
     for (sr_frame *frame = task->frames; frame && yieldable; frame = frame->up)
         yieldable = lua_isyieldable(frame->L);
     if (!yieldable)
-        return sr_fail(err, SR_USAGE, "CANNOT_YIELD",
-                       "cannot wait here: called through %s, which Lua cannot suspend; do "
-                       "the waiting before or after it",
-                       sr_in_the_way(L, task, name, sizeof name));
+        return sr_fail(
+            err, SR_USAGE, "CANNOT_YIELD",
+            "cannot wait here: called through %s, which Lua cannot suspend; do "
+            "the waiting before or after it",
+            sr_in_the_way(L, task, name, sizeof name));
     if (!sr_task_cancelled(task) || (op && op->cls->steady)) return 0;
     if (in_cleanup(task, L) &&
         (!task->grace_until || sr_mono(task->vm->loop) < task->grace_until))
@@ -257,8 +258,8 @@ static bool caused_by_cancel(lua_State *L, sr_task *task) {
     return cancelled && sr_error_kind(L, -1) == cancelled;
 }
 
-/* Scopes still on the task's stack: groups left open (true), and what a generator that was
- * dropped in the middle left behind. */
+/* Scopes still on the task's stack: groups left open (true), and what a generator that
+ * was dropped in the middle left behind. */
 static bool drop_scopes(sr_task *task) {
     bool group = false;
     while (task->scope != task->base) {
@@ -353,7 +354,7 @@ void sr_unanchor(lua_State *L, void *key) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, key);
 }
 
-/* "file:line" of the spawn, and of the spawner's own spawn behind it, a few levels deep. */
+/* "file:line" of the spawn, and of the spawner's own spawn behind it, a few deep. */
 static void push_spawn_site(lua_State *L) {
     enum { MAX_CHAIN = 400 };
     int top = lua_gettop(L) + 1;

@@ -20,9 +20,9 @@ struct sr_scope {
     sr_task *tasks; /* whose base this is */
     sr_task *owner; /* on whose stack it lies; NULL for a VM's root scopes */
     sr_vm *vm;
-    sr_timer timer; /* the deadline, if armed */
-    double seconds; /* its length, for the message */
-    const char *why; /* static text */
+    sr_timer timer;    /* the deadline, if armed */
+    double seconds;    /* its length, for the message */
+    const char *why;   /* static text */
     uint8_t cancelled; /* SR_NONE, SR_TIMEOUT or SR_CANCELLED */
     bool shield, is_group;
 };
@@ -35,10 +35,10 @@ struct sr_frame {
 
 enum { TASK_NEW, TASK_READY, TASK_RUNNING, TASK_WAITING, TASK_DONE };
 
-/* Lives in a Lua userdata ("task"): user value 1 is its thread, 2 its spawn site. Anchored
- * in the VM while alive. */
+/* Lives in a Lua userdata ("task"): user value 1 is its thread, 2 its spawn site.
+ * Anchored in the VM while alive. */
 struct sr_task {
-    sr_task *next;               /* ready queue */
+    sr_task *next;                  /* ready queue */
     sr_task *next_task, *prev_task; /* among base->tasks */
     sr_vm *vm;
     lua_State *L;
@@ -48,14 +48,14 @@ struct sr_task {
     sr_op *op;       /* waited for; NULL while sleeping */
     sr_op *joiners;  /* waits of others for this task's end */
     sr_frame *frames;
-    sr_timer timer; /* the wait's own time-out, or the sleep */
+    sr_timer timer;      /* the wait's own time-out, or the sleep */
     int64_t grace_until; /* end of clean-up after cancellation, 0: not begun */
     float timeout;       /* seconds, for the message */
     uint32_t id;
     int nresults;
     uint16_t unwinding; /* errors on their way through pending <close> variables */
     uint8_t state, wake, cancelled;
-    bool parked;  /* a yield on its way to the scheduler is a wait, not coroutine.yield */
+    bool parked; /* a yield on its way to the scheduler is a wait, not coroutine.yield */
     bool graceful; /* the armed timer is the end of the grace, not the wait's own */
     bool daemon, ok;
 };
@@ -84,7 +84,7 @@ sr_kind sr_task_cancelled(const sr_task *task); /* what the next wait would rais
 void sr_task_cancel_err(const sr_task *task, sr_err *err);
 
 /* task.c */
-/* Spawn the function and nargs arguments on top of L (popped); pushes the task userdata. */
+/* Spawn the function and nargs arguments on top of L (popped); push the task userdata. */
 sr_task *sr_task_spawn(lua_State *L, int nargs, sr_scope *base, sr_group *group);
 void sr_task_interrupt(sr_task *task);
 int sr_sleep(lua_State *L, double seconds);
@@ -105,7 +105,7 @@ int sr_open_task_core(lua_State *L);
 void sr_anchor(lua_State *L, int idx, void *key);
 void sr_unanchor(lua_State *L, void *key);
 
-/* protect.c: message handlers. Index 1 of the calling C function's stack by convention. */
+/* protect.c: message handlers, by convention at index 1 of the calling C function. */
 int sr_mark_unwinding(lua_State *L);  /* keeps the error as it is */
 int sr_trace_unwinding(lua_State *L); /* makes it an error object with a trace */
 int sr_open_protect(lua_State *L);

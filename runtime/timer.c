@@ -56,7 +56,8 @@ void sr_timers_arm(sr_loop *loop) {
     uv_timer_start(&loop->alarm, on_alarm, ms, 0);
 }
 
-int sr_timer_start(sr_loop *loop, sr_timer *timer, int64_t due, void (*fire)(sr_timer *)) {
+int sr_timer_start(sr_loop *loop, sr_timer *timer, int64_t due,
+                   void (*fire)(sr_timer *)) {
     sr_timer_stop(loop, timer);
     if (loop->heap_len == loop->heap_cap) {
         uint32_t cap = loop->heap_cap ? loop->heap_cap * 2 : 64;
@@ -88,7 +89,7 @@ int64_t sr_timers_next(sr_loop *loop) {
     return loop->heap_len ? loop->heap[0]->due : INT64_MAX;
 }
 
-/* Only those due on entry: a timer re-armed for "now" by its own callback waits a turn. */
+/* Only those due on entry: one that its own callback re-arms for "now" waits a turn. */
 void sr_timers_fire(sr_loop *loop) {
     int64_t now = sr_mono(loop);
     while (loop->heap_len && loop->heap[0]->due <= now) {

@@ -1,4 +1,4 @@
-/* trace.c – tracebacks across coroutines and spawn sites, and the dump of waiting tasks. */
+/* trace.c – tracebacks across coroutines and spawn sites, and who waits where. */
 #include <stdio.h>
 #include <string.h>
 
@@ -81,7 +81,8 @@ static bool name_c_function(lua_State *L, lua_Debug *ar, char *buf, size_t size)
         return false;
     }
     if (global_name(L, buf, size)) {
-        static const char *const transparent[] = {"pcall", "xpcall", "try", "error", NULL};
+        static const char *const transparent[] = {"pcall", "xpcall", "try", "error",
+                                                  NULL};
         for (int i = 0; transparent[i]; i++)
             if (strcmp(buf, transparent[i]) == 0) return false;
         return true;
@@ -108,8 +109,8 @@ static bool name_culprit(lua_State *L, int level, char *buf, size_t size) {
 }
 
 /* What keeps the wait from yielding: looked for on the coroutine that is not yieldable
- * (level 0 is the waiting function itself), then on those that resumed it, where level 0 is
- * the function that did (coroutine.close). */
+ * (level 0 is the waiting function itself), then on those that resumed it, where level 0
+ * is the function that did (coroutine.close). */
 const char *sr_in_the_way(lua_State *L, sr_task *task, char *buf, size_t size) {
     sr_frame *frame = task ? task->frames : NULL;
     bool stuck = false;

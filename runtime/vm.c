@@ -1,7 +1,7 @@
 /* vm.c – a virtual machine: one lua_State, opened, run and closed in the right order.
  *
- * End of life: the main task ends, daemons are cancelled, every task's clean-up runs on the
- * loop, what bindings keep per VM is closed, then lua_close. os.exit only records the
+ * End of life: the main task ends, daemons are cancelled, every task's clean-up runs on
+ * the loop, what bindings keep per VM is closed, then lua_close. os.exit only records the
  * status and cancels the root, so the same order holds.
  */
 #include "vm.h"

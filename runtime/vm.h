@@ -10,16 +10,17 @@ struct sr_vm {
     sr_loop *loop;
     lua_State *L;
     sr_vm *next;
-    sr_perms *perms;  /* owned */
+    sr_perms *perms; /* owned */
     sr_scope root, daemons;
     sr_task *main;
     sr_closer *closers;
     unsigned ntasks;
     uint32_t next_id;
-    char *code_folder; /* the script's own folder, resolved; its code needs no permission */
-    int status;        /* exit status */
-    bool exiting;     /* os.exit was called or a signal came */
-    bool failed;      /* a daemon or an unread error: status 1 */
+    /* The script's own folder, resolved; its code needs no permission. */
+    char *code_folder;
+    int status;   /* exit status */
+    bool exiting; /* os.exit was called or a signal came */
+    bool failed;  /* a daemon or an unread error: status 1 */
 };
 
 /* perms are taken (freed with the VM); NULL allows everything. */

@@ -9,7 +9,8 @@
 static const struct {
     const char *unit;
     double seconds;
-} units[] = {{"ms", 0.001}, {"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86400}, {"w", 604800}};
+} units[] = {{"ms", 0.001}, {"s", 1},     {"m", 60},
+             {"h", 3600},   {"d", 86400}, {"w", 604800}};
 
 static double unit_seconds(const char *text, size_t len) {
     for (size_t i = 0; i < sizeof units / sizeof *units; i++)
@@ -51,7 +52,8 @@ static size_t distance(const char *a, const char *b) {
         row[0] = i;
         for (size_t j = 1; j <= lb; j++) {
             size_t above = row[j];
-            bool same = tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 1]);
+            bool same =
+                tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 1]);
             row[j] = least(row[j] + 1, row[j - 1] + 1, diagonal + !same);
             diagonal = above;
         }

@@ -7,7 +7,7 @@ export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
 
 static() {
   good=0 bad=0
-  for check in layers clock words lua; do
+  for check in layers clock words lua format; do
     if tests/static/$check.sh; then good=$((good + 1)); else bad=$((bad + 1)); fi
   done
   echo "$good passed, $bad failed"
@@ -33,7 +33,7 @@ command_of() {
 }
 
 # A test server that is missing fails the run; nothing is skipped.
-for tool in pebble pebble-challtestsrv openssl curl tmux luacheck valgrind; do
+for tool in pebble pebble-challtestsrv openssl curl tmux luacheck clang-format valgrind; do
   command -v $tool >/dev/null || { echo "$tool is missing; run make test"; exit 1; }
 done
 [ "$1" = --part ] && { "$2"; exit; }

@@ -97,8 +97,8 @@ static void check(lua_State *L, int rc, const sr_err *err) {
 }
 
 SR_NORETURN static void bad(lua_State *L, const char *option, const char *want, int idx) {
-    sr_raise(L, SR_USAGE, "BAD_OPTION", "http.request: %s: expected %s, got %s",
-                    option, want, luaL_typename(L, idx));
+    sr_raise(L, SR_USAGE, "BAD_OPTION", "http.request: %s: expected %s, got %s", option,
+             want, luaL_typename(L, idx));
 }
 
 static bool is_secret(lua_State *L, int idx) {

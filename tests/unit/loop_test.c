@@ -54,8 +54,8 @@ TEST(a_stopped_timer_does_not_fire_and_the_heap_stays_sound) {
     sr_clock_virtual(loop, 0);
     for (int i = 0; i < 40; i++) {
         n[i].number = i;
-        CHECK(sr_timer_start(loop, &n[i].timer, sr_mono(loop) + (40 - i) * SR_NS, on_fire) ==
-              0);
+        CHECK(sr_timer_start(loop, &n[i].timer, sr_mono(loop) + (40 - i) * SR_NS,
+                             on_fire) == 0);
     }
     for (int i = 0; i < 40; i += 2) {
         sr_timer_stop(loop, &n[i].timer);

@@ -27,28 +27,30 @@ void unit_add(unit_test *test);
 void unit_fail(const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 3, 4), noreturn));
 
-#define TEST(id)                                                                           \
-    static void test_##id(void);                                                           \
-    static unit_test unit_##id = {#id, __FILE__, test_##id, NULL};                         \
-    __attribute__((constructor)) static void add_##id(void) { unit_add(&unit_##id); }      \
+#define TEST(id)                                                                         \
+    static void test_##id(void);                                                         \
+    static unit_test unit_##id = {#id, __FILE__, test_##id, NULL};                       \
+    __attribute__((constructor)) static void add_##id(void) {                            \
+        unit_add(&unit_##id);                                                            \
+    }                                                                                    \
     static void test_##id(void)
 
-#define CHECK(cond)                                                                        \
-    do {                                                                                   \
-        if (!(cond)) unit_fail(__FILE__, __LINE__, "%s", #cond);                           \
+#define CHECK(cond)                                                                      \
+    do {                                                                                 \
+        if (!(cond)) unit_fail(__FILE__, __LINE__, "%s", #cond);                         \
     } while (0)
-#define CHECK_INT(got, want)                                                               \
-    do {                                                                                   \
-        long long g_ = (long long)(got), w_ = (long long)(want);                           \
-        if (g_ != w_)                                                                      \
-            unit_fail(__FILE__, __LINE__, "%s: got %lld, want %lld", #got, g_, w_);        \
+#define CHECK_INT(got, want)                                                             \
+    do {                                                                                 \
+        long long g_ = (long long)(got), w_ = (long long)(want);                         \
+        if (g_ != w_)                                                                    \
+            unit_fail(__FILE__, __LINE__, "%s: got %lld, want %lld", #got, g_, w_);      \
     } while (0)
-#define CHECK_STR(got, want)                                                               \
-    do {                                                                                   \
-        const char *g_ = (got), *w_ = (want);                                              \
-        if (!g_ || strcmp(g_, w_) != 0)                                                    \
-            unit_fail(__FILE__, __LINE__, "%s: got \"%s\", want \"%s\"", #got,             \
-                      g_ ? g_ : "(null)", w_);                                             \
+#define CHECK_STR(got, want)                                                             \
+    do {                                                                                 \
+        const char *g_ = (got), *w_ = (want);                                            \
+        if (!g_ || strcmp(g_, w_) != 0)                                                  \
+            unit_fail(__FILE__, __LINE__, "%s: got \"%s\", want \"%s\"", #got,           \
+                      g_ ? g_ : "(null)", w_);                                           \
     } while (0)
 
 #endif

@@ -21,7 +21,8 @@ TEST(durations_have_units_and_add_up) {
 }
 
 TEST(words_that_are_no_duration_are_refused) {
-    static const char *const bad[] = {"", "5", "m", "5x", "-5s", "5 s", "1e99s", "5m ", "nan"};
+    static const char *const bad[] = {"",    "5",     "m",   "5x", "-5s",
+                                      "5 s", "1e99s", "5m ", "nan"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         CHECK(duration(bad[i]) == -1);
 }
