@@ -1,15 +1,14 @@
 description = "Check an estate file, and say what it would do."
 usage = "secrun check [--config FILE]"
 needs = {write = {}, run = {}}
-
-local estate = require "estate"
-local options = require "options"
-local policy = require "policy"
-local textable = require "textable"
-
-local OPTIONS = {
+options = {
   {name = "config", type = "string", value = "FILE", doc = "the estate file"},
 }
+
+local cli = require "cli"
+local estate = require "estate"
+local policy = require "policy"
+local textable = require "textable"
 
 local function challenge_of(e, certificate)
   local challenge = estate.of(e, certificate, "challenge")
@@ -17,27 +16,39 @@ local function challenge_of(e, certificate)
   return "http-01 on " .. challenge.listen
 end
 
+--- What the policies say, as a word and a reason, and the exit status for it.
 local function verdict_of(e, certificate)
   local rules = estate.of(e, certificate, "policies")
-  local decision = policy.ask(rules, estate.request(e, certificate), {folder = e.folder})
-  if decision.verdict == "allow" then return "allow" end
-  return ("%s: %s (%s)"):format(decision.verdict, decision.reason, decision.rule)
+  local decision, err = try(policy.ask, rules, estate.request(e, certificate),
+    {folder = e.folder})
+  if not decision then return "cannot be asked: " .. err.message, 2 end
+  if decision.verdict == "allow" then return "allow", 0 end
+  local text = ("%s: %s (%s)"):format(decision.verdict, decision.reason, decision.rule)
+  return text, policy.passes(decision) and 0 or 3
 end
 
 function main(words)
-  local opts = options.parse(words, OPTIONS)
+  local opts, rest = require("options").parse(words, options)
+  if rest[1] then
+    cli.usage_error(("secrun check takes no names, got %q; it checks the whole file")
+      :format(rest[1]))
+  end
   local e = estate.load(estate.find(opts.config))
   local rows, status = {}, 0
   for i, certificate in ipairs(e.certificates) do
-    local verdict = verdict_of(e, certificate)
-    if verdict:find("^deny") then status = 3 end
+    local verdict, code = verdict_of(e, certificate)
+    if code ~= 0 and status ~= 2 then status = code end
     rows[i] = {certificate.name, table.concat(certificate.domains, " "),
       estate.of(e, certificate, "acme").directory, challenge_of(e, certificate),
       certificate.install.dir,
       certificate.reload and table.concat(certificate.reload, " ") or "nothing", verdict}
   end
+  local missing = estate.missing(e)
   print(e.path .. " is well-formed; state is kept in " .. e.state)
   print(textable.format({"certificate", "names", "CA", "challenge", "installed to",
     "then runs", "policy"}, rows))
-  return status
+  for _, text in ipairs(missing) do
+    io.stderr:write("missing here: ", textable.clean(text), "\n")
+  end
+  return #missing > 0 and status == 0 and 1 or status
 end

@@ -1,6 +1,13 @@
 description = "Renew every certificate that is due."
-usage = "secrun renew [--config FILE] [--dry-run] [--force] [NAME…]"
+usage = "secrun renew [--config FILE] [--dry-run] [--force] [--jobs N] [NAME…]"
 needs = {}
+options = {
+  {name = "config", type = "string", value = "FILE", doc = "the estate file"},
+  {name = "dry-run", type = "flag", doc = "say what would be done, and do nothing"},
+  {name = "force", type = "flag", doc = "renew although it is not due"},
+  {name = "jobs", type = "integer", value = "N", positive = true,
+    doc = "certificates at once, 8 by default"},
+}
 
 local acme = require "acme"
 local deploy = require "deploy"
@@ -8,7 +15,6 @@ local errors = require "errors"
 local estate = require "estate"
 local fs = require "fs"
 local log = require "log"
-local options = require "options"
 local policy = require "policy"
 local progress = require "progress"
 local task = require "task"
@@ -16,17 +22,11 @@ local textable = require "textable"
 local time = require "time"
 local x509 = require "x509"
 
-local OPTIONS = {
-  {name = "config", type = "string", value = "FILE", doc = "the estate file"},
-  {name = "dry-run", type = "flag", doc = "say what would be done, and do nothing"},
-  {name = "force", type = "flag", doc = "renew although it is not due"},
-  {name = "jobs", type = "integer", value = "N", doc = "certificates at once (8)"},
-}
-
 --- An earlier run that was stopped: what it issued may be in service already (then it is
 --- forgotten), else the renewal goes on where it stopped.
 local function stopped_before(e, certificate, installed, dry_run)
   local folder = e.state .. "/orders/" .. certificate.name
+  if dry_run and not fs.exists(folder) then return nil end
   local state, pem = acme.left(folder)
   if not state then return nil end
   local in_service = installed and installed.leaf
@@ -87,7 +87,8 @@ end
 local function expires(leaf) return leaf and time.rfc3339(leaf.not_after) or "" end
 
 local function handle(e, account_of, opts, certificate)
-  local lock <close> = fs.lock(e.state .. "/locks/" .. certificate.name, {wait = "1s"})
+  local lock <close> = not opts.dry_run
+    and fs.lock(e.state .. "/locks/" .. certificate.name, {wait = "1s"}) or nil
   local installed = deploy.current(certificate.install.dir)
   local why, later = estate.why_due(certificate, installed)
   local left = stopped_before(e, certificate, installed, opts.dry_run)
@@ -115,17 +116,25 @@ local function outcome(err)
   return "FAILED", 1
 end
 
+--- The folders of the state. Root uses none in which somebody else could swap a key.
 local function prepare(e)
   for _, name in ipairs{"", "/accounts", "/orders", "/locks"} do
     fs.mkdir(e.state .. name, {parents = true, mode = "0700"})
   end
+  fs.check_owner(e.state)
+  return true
 end
 
 function main(words)
-  local opts, names = options.parse(words, OPTIONS)
+  local opts, names = require("options").parse(words, options)
   local e = estate.load(estate.find(opts.config))
   local chosen = estate.select(e, names)
-  prepare(e)
+  local ready, wrong = opts.dry_run, nil
+  if not ready then ready, wrong = try(prepare, e) end
+  if not ready then
+    log.error("the state of %s cannot be kept: %s", e.path, wrong.message)
+    return 1
+  end
   local account_of, rows, status = accounts(e), {}, 0
   local shown <close> = progress.start{label = "renewing", total = #chosen}
   local results, failures = task.each(chosen, {limit = opts.jobs or 8}, function(certificate)

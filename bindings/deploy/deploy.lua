@@ -59,30 +59,43 @@ local function link_target(dir)
   local link = dir .. "/current"
   local stat = fs.stat(link, {follow = false})
   if not stat then return nil end
-  if stat.type ~= "link" then
-    errors.raise("conflict", ("%s is not a link; secrun did not make it. Move it away, or "
-      .. "choose another install.dir"):format(link))
+  local target = stat.type == "link" and fs.readlink(link)
+  if not target or not generation_number(target:gsub("/$", "")) then
+    errors.raise("conflict", ("%s is not a link to a generation; secrun did not make it. "
+      .. "Move it away, or choose another install.dir"):format(link))
   end
-  return fs.readlink(link)
+  return target
+end
+
+--- Read and decode a file of a pair. Nothing and why when it is missing or holds something
+--- else; raises when it cannot be read, which says nothing about what stands in it.
+local function decoded(path, max, decode)
+  local text, err = try(fs.read, path, {max = max})
+  if not text then
+    if err.kind == "not_found" or err.kind == "limit" then return nil, err.message end
+    error(err, 0)
+  end
+  local value
+  value, err = try(decode, text)
+  if not value then return nil, path .. ": " .. err.message end
+  return value
 end
 
 --- What is in service: leaf, chain, key and whether they belong together.
 ---@param dir string
----@return table? installed {generation, pem, chain, leaf, key?, matches, reload_pending}
+--- Raises io when the files are there and this user may not read them.
+---@return table? installed {generation, chain, leaf, key? or key_broken, matches,
+---  reload_pending}, or {generation, broken = why}
 function deploy.current(dir)
   local target = link_target(dir)
   if not target then return nil end
   local folder = dir .. "/" .. target
-  local pem, err = try(fs.read, folder .. "/fullchain.pem", {max = 256 * 1024})
-  if not pem then return {generation = target, broken = err.message} end
-  local chain
-  chain, err = try(x509.read_chain, pem)
-  if not chain then return {generation = target, broken = err.message} end
-  local key = try(function()
-    return x509.read_key{pem = fs.read(folder .. "/key.pem", {max = 64 * 1024})}
-  end)
+  local chain, why = decoded(folder .. "/fullchain.pem", 256 * 1024, x509.read_chain)
+  if not chain then return {generation = target, broken = why} end
+  local key, key_broken = decoded(folder .. "/key.pem", 64 * 1024,
+    function(pem) return x509.read_key{pem = pem} end)
   return {
-    generation = target, pem = pem, chain = chain, leaf = chain[1], key = key,
+    generation = target, chain = chain, leaf = chain[1], key = key, key_broken = key_broken,
     matches = key ~= nil and key:matches(chain[1]),
     reload_pending = fs.exists(dir .. "/" .. PENDING),
   }
@@ -136,7 +149,11 @@ end
 ---@return boolean done
 function deploy.finish_reload(options)
   if not fs.exists(options.dir .. "/" .. PENDING) then return false end
-  run_reload(options)
+  local ok, err = xpcall(run_reload, errors.object, options)
+  if not ok then
+    errors.raise("io", ("%s has the new certificate, but the reload failed again; the next "
+      .. "run reloads again"):format(options.dir), {code = "RELOAD", cause = err})
+  end
   fs.remove(options.dir .. "/" .. PENDING, {missing_ok = true})
   return true
 end

@@ -14,6 +14,7 @@ local errors = require "errors"
 local fs = require "fs"
 local process = require "process"
 local time = require "time"
+local x509 = require "x509"
 
 local estate = {}
 
@@ -29,7 +30,6 @@ local ACME = {
   {name = "eab", type = "table", doc = "{kid = …, hmac_key = secret …}"},
   {name = "ca", type = "string", doc = "PEM file that verifies the directory's TLS"},
   {name = "proxy", type = "string"},
-  {name = "terms_agreed", type = "boolean", doc = "you have read the CA's terms"},
 }
 
 local EAB = {
@@ -86,8 +86,11 @@ function estate.find(given)
   given = given or process.env("SECRUN_CONFIG")
   if given then return given end
   if process.uid == 0 then return "/etc/secrun/secrun.lua" end
-  local home = process.env("XDG_CONFIG_HOME") or (process.env("HOME") or "") .. "/.config"
-  return home .. "/secrun/secrun.lua"
+  local base, home = process.env("XDG_CONFIG_HOME"), process.env("HOME")
+  if base and base ~= "" then return base .. "/secrun/secrun.lua" end
+  if home and home ~= "" then return home .. "/.config/secrun/secrun.lua" end
+  errors.raise("usage", "no estate file is named, and HOME is not set; name one with "
+    .. "--config FILE or $SECRUN_CONFIG", {code = "ESTATE"})
 end
 
 --- Where state is kept: $STATE_DIRECTORY, else $XDG_STATE_HOME/secrun, else
@@ -113,9 +116,15 @@ local function read(path)
       errors.raise("usage", ("no estate file at %s; name one with --config FILE or "
         .. "$SECRUN_CONFIG"):format(path), {code = "ESTATE", cause = err})
     end
-    error(err, 0)
+    errors.raise("usage", err.message, {code = "ESTATE", cause = err})
   end
-  fs.check_owner(path)
+  local trusted, why = try(function()
+    fs.check_owner(path)
+    return true
+  end)
+  if not trusted then
+    errors.raise("usage", why.message, {code = "ESTATE", cause = why})
+  end
   local data
   data, err = try(cage.data, {text = text, name = path, allowed = GLOBALS,
     what = "estate file"})
@@ -263,12 +272,18 @@ function Check:whole(e)
       .. '"www", domains = {"www.example.com"}}}')
     return
   end
-  for name, value in pairs{state = "string", keep = "number", policies = "table", allow_internal = "table",
-    acme = "table", orgs = "table", challenge = "table"} do
+  for name, value in pairs{state = "string", keep = "number", policies = "table",
+    allow_internal = "table", acme = "table", orgs = "table", challenge = "table"} do
     if e[name] ~= nil and type(e[name]) ~= value then
       self:note(name, "is a %s, got %s", value, type(e[name]))
       e[name] = nil
     end
+  end
+  if e.state and not e.state:find("^/") then
+    self:note("state", "is an absolute path, got %q", e.state)
+  end
+  if e.keep and (math.type(e.keep) ~= "integer" or e.keep < 1) then
+    self:note("keep", "is a number of generations, at least 1, got %s", e.keep)
   end
   if e.acme then self:acme("acme", e.acme) end
   if e.challenge then self:challenge("challenge", e.challenge) end
@@ -283,8 +298,9 @@ function Check:whole(e)
   self:unique(e.certificates)
 end
 
---- Read and check an estate file. Raises usage (code ESTATE) whose `details` are all the
---- mistakes, each with its place and its mend; denied when root would trust a file that others can write.
+--- Read and check an estate file. Raises usage (code ESTATE) when it cannot be read, when
+--- root would trust a file that others can write, or when it is wrong: then `details` are all
+--- the mistakes, each with its place and its mend.
 ---@param path string
 ---@return table estate {path, state, keep, acme, orgs, policies, challenge, certificates}
 function estate.load(path)
@@ -360,6 +376,66 @@ function estate.select(e, names)
   return chosen
 end
 
+--- Run fn; what it raises goes to the list, once, after its place.
+local function collect(list, place, fn, ...)
+  local _, err = try(fn, ...)
+  local text = err and place .. ": " .. err.message
+  if text and not list[text] then
+    list[text] = true
+    list[#list + 1] = text
+  end
+end
+
+local function look_at_account(list, place, account)
+  if account.ca and account.ca ~= "system" then
+    collect(list, place .. ".ca", function() x509.read_chain(fs.read(account.ca)) end)
+  end
+  if account.eab then
+    collect(list, place .. ".eab.hmac_key", estate.secret, account.eab.hmac_key)
+  end
+end
+
+local function look_for_folder(path)
+  local stat = fs.stat(path)
+  if not stat or stat.type ~= "directory" then
+    errors.raise("not_found", ("there is no folder %s; make it, or name the one that the web "
+      .. "server serves"):format(path))
+  end
+end
+
+local function can_be_run(path)
+  local stat = fs.stat(path)
+  return stat and stat.type == "file" and stat.mode:find("[1357]") ~= nil
+end
+
+local function look_for_program(name)
+  local found = name:find("/", 1, true) and can_be_run(name)
+  local path = not name:find("/", 1, true) and process.env("PATH") or ""
+  for folder in path:gmatch("[^:]+") do
+    found = found or can_be_run(folder .. "/" .. name)
+  end
+  if not found then
+    errors.raise("not_found", ("there is no program %q that can be run; install it, or give "
+      .. "its full path"):format(name))
+  end
+end
+
+--- What the file names and this machine lacks: CA files, secrets, webroots, programs.
+---@return string[] texts each with its place
+function estate.missing(e)
+  local list = {}
+  for i, certificate in ipairs(e.certificates) do
+    local place = place_of(i, certificate)
+    look_at_account(list, place .. " acme", estate.of(e, certificate, "acme"))
+    local webroot = estate.of(e, certificate, "challenge").webroot
+    if webroot then collect(list, place .. " challenge", look_for_folder, webroot) end
+    if certificate.reload then
+      collect(list, place .. " reload", look_for_program, certificate.reload[1])
+    end
+  end
+  return list
+end
+
 local DAY = 86400
 
 --- When a certificate is due: not_after − max(renew_before, lifetime/3); half of its life
@@ -380,6 +456,7 @@ end
 function estate.why_due(certificate, installed)
   if not installed then return "there is none yet" end
   if installed.broken then return "it cannot be read: " .. installed.broken end
+  if installed.key_broken then return "its key is of no use: " .. installed.key_broken end
   if not installed.matches then return "its key does not match" end
   local leaf = installed.leaf
   for _, name in ipairs(certificate.domains) do

@@ -29,12 +29,17 @@ end
 
 local function load(name, folder)
   local path = file_of(name, folder)
-  local text, err = try(fs.read, path, {max = 1024 * 1024})
+  local text, err = try(function()
+    local rules = fs.read(path, {max = 1024 * 1024})
+    fs.check_owner(path)
+    return rules
+  end)
   if not text then
-    errors.raise("usage", ("policy %q cannot be read"):format(name),
-      {code = "POLICY", cause = err})
+    local shipped_name = not name:find("/", 1, true) and err.kind == "not_found"
+    errors.raise("usage", ("policy %q cannot be asked: %s%s"):format(name, err.message,
+      shipped_name and "; a file of your own is written with a slash, \"./" .. name
+        .. ".lua\"" or ""), {code = "ESTATE", cause = err})
   end
-  fs.check_owner(path)
   return cage.new{text = text, name = path, what = "policy"}
 end
 
@@ -48,6 +53,11 @@ end
 
 local function answer_of(name, rules, request)
   if not applies(rules:get("applies"), request.action) then return nil end
+  local absent = try(function() return rules:get("check") == nil end)
+  if absent then
+    errors.raise("usage", ("policy %q has no function check(r)"):format(name),
+      {code = "ESTATE"})
+  end
   local answer = rules:call("check", request)
   if type(answer) ~= "table" or not SEVERITY[answer.verdict] then
     errors.raise("usage", ("policy %q: check(r) must return allow(), deny(…), warn(…) or "
@@ -78,9 +88,15 @@ function policy.ask(names, request, options)
   return decision
 end
 
+--- Whether the decision lets the request through.
+---@return boolean
+function policy.passes(decision)
+  return SEVERITY[decision.verdict] < SEVERITY.need_approval
+end
+
 --- Raise denied (code POLICY, exit status 3) unless the decision allows.
 function policy.enforce(decision, subject)
-  if SEVERITY[decision.verdict] < SEVERITY.need_approval then return decision end
+  if policy.passes(decision) then return decision end
   local what = decision.verdict == "deny" and "refuses" or "wants an approval for"
   errors.raise("denied", ("policy %s %s %s: %s (%s)"):format(decision.policy, what, subject,
     decision.reason or "no reason given", decision.rule or "no line"),

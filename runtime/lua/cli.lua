@@ -75,7 +75,7 @@ local function report(err)
   if err.kind == "cancelled" and signal then
     report_signal(signal)
   elseif STATUS_OF[err.code] and err.kind == "usage" then
-    complain(err.message)
+    complain(require("report").message(err))
   else
     complain(require("report").text(err))
   end
@@ -213,8 +213,9 @@ end
 ---@param name string
 ---@return string
 function cli.script_help(head, name)
-  return ("usage: %s\n\n%s\n"):format(head.usage or "secrun " .. name .. " [args]",
-    head.description)
+  local options = head.options and require("options").help(head.options)
+  return ("usage: %s\n\n%s\n%s"):format(head.usage or "secrun " .. name .. " [args]",
+    head.description, options and "\n" .. options .. "\n" or "")
 end
 
 local function folder_of(path)

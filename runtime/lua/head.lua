@@ -3,15 +3,16 @@
 --     description = "Renew every certificate that is due."
 --     usage       = "secrun renew [--dry-run] [NAME…]"
 --     needs       = { net = {"*.example.com"} }
+--     options     = {{name = "dry-run", type = "flag", doc = "say what would be done"}}
 --
--- The three are literals at the beginning of a line; anything else is not a head.
+-- The four are literals at the beginning of a line; anything else is not a head.
 
 local core = require "cli.core"
 
 local head = {}
 
 local MAX = 64 * 1024
-local FIELDS = {"description", "usage", "needs"}
+local FIELDS = {"description", "usage", "needs", "options"}
 
 --- Only strings, numbers, booleans and tables of them: no call can hide in it.
 local function is_literal(text)
@@ -39,7 +40,8 @@ end
 
 --- Read the head of a text.
 ---@param text string
----@return {description: string?, usage: string?, needs: table?, main: boolean}
+---@return {description: string?, usage: string?, needs: table?, options: table?,
+---  main: boolean}
 function head.parse(text)
   local found = {}
   text = "\n" .. text
@@ -51,6 +53,7 @@ function head.parse(text)
   if type(found.description) ~= "string" then found.description = nil end
   if type(found.usage) ~= "string" then found.usage = nil end
   if type(found.needs) ~= "table" then found.needs = nil end
+  if type(found.options) ~= "table" then found.options = nil end
   return found
 end
 

@@ -38,7 +38,10 @@ function convert.string(_, text) return text end
 
 function convert.integer(option, text)
   local n = math.tointeger(tonumber(text))
-  if not n then refuse("--%s needs a whole number, got %q", option.name, text) end
+  if not n or option.positive and n < 1 then
+    refuse("--%s needs a whole number%s, got %q", option.name,
+      option.positive and ", at least 1" or "", text)
+  end
   return n
 end
 
@@ -53,7 +56,8 @@ end
 --- Split words into options and the rest. "--name=value" and "--name value" are the same;
 --- "--" ends the options. Keys of the result have "_" for "-".
 ---@param words string[]
----@param spec {name: string, type: "flag"|"string"|"integer"|"duration", doc: string}[]
+---@param spec {name: string, type: "flag"|"string"|"integer"|"duration", doc: string,
+---  value: string?, positive: boolean?}[]
 ---@return table<string, any> options
 ---@return string[] rest
 function options.parse(words, spec)
@@ -93,9 +97,9 @@ end
 function options.help(spec)
   local lines = {}
   for i, option in ipairs(spec) do
-    local shown = "--" .. option.name
+    local shown = "--" .. tostring(option.name)
     if option.type ~= "flag" then shown = shown .. " " .. (option.value or "VALUE") end
-    lines[i] = ("  %-22s %s"):format(shown, option.doc)
+    lines[i] = ("  %-22s %s"):format(shown, option.doc or "")
   end
   return table.concat(lines, "\n")
 end

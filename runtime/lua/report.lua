@@ -54,6 +54,17 @@ local function add(lines, text)
   if text ~= "" then lines[#lines + 1] = text end
 end
 
+--- The message without kind and code, and below it each of the details, which are texts.
+---@param err table an error object
+---@return string
+function report.message(err)
+  local lines = {err.message}
+  for _, text in ipairs(type(err.details) == "table" and err.details or {}) do
+    add(lines, "  " .. tostring(text))
+  end
+  return table.concat(lines, "\n")
+end
+
 --- Message, trace and causes, several lines, without a line end.
 ---@param err table an error object
 ---@param trim (fun(trace: string?): string)? report.trim by default

@@ -58,6 +58,12 @@ test("names are checked as a certificate carries them", function(t)
   end
 end)
 
+test("state is an absolute path, keep a whole number", function(t)
+  mistakes(t, (GOOD:gsub("/nowhere", "here")), "state: is an absolute path")
+  mistakes(t, GOOD .. "keep = 1.5", "keep: is a number of generations")
+  mistakes(t, GOOD .. "keep = 0", "keep: is a number of generations")
+end)
+
 test("a certificate needs a CA and a challenge", function(t)
   mistakes(t, 'certificates = {{name = "www", domains = {"a.example"}}}', "no CA here",
     "no challenge")
