@@ -184,7 +184,7 @@ static int check_time(STACK_OF(X509) * chain, const sr_acme_want *want, sr_err *
                            "valid yet; is the clock of this machine right?",
                            i + 1);
         if (X509_cmp_time(X509_get0_notAfter(cert), &now) <= 0)
-            return sr_fail(err, SR_PROTOCOL, NULL,
+            return sr_fail(err, SR_PROTOCOL, i == 0 ? "CHAIN_EXPIRED" : NULL,
                            "certificate %d of the chain has "
                            "expired",
                            i + 1);

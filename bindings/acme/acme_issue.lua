@@ -100,8 +100,7 @@ function Run:stored_result()
   local result, err = try(self.result, self, pem)
   if result then return result end
   log.warn(("%s: the stored chain is of no use: %s"):format(self.file.dir, tostring(err)))
-  self.file:forget()
-  self.record = nil
+  self.file:drop_chain()
 end
 
 --- The stored order as the CA sees it now; nil when it is no longer of use.
@@ -291,7 +290,11 @@ function Run:drive(order)
   self.step("issued", order.url)
   local pem = order:certificate()
   self.step("downloaded", order.url)
-  local result = self:result(pem)
+  local ok, result = pcall(self.result, self, pem)
+  if not ok then
+    self.dead = result.code == "CHAIN_EXPIRED" -- an order from long ago
+    error(result, 0)
+  end
   self.file:save_chain(result.pem)
   self.step("stored", order.url)
   return result

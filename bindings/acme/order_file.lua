@@ -5,8 +5,8 @@
 --     file:save{directory = …, account = …, order = url, names = names}
 --
 -- Rules: the key is durable before newOrder, the order URL before any challenge is
--- answered, the chain before it is returned. Every file is written whole, 0600, with
--- fsync of file and folder. `done` removes the key first and order.json last, so that a
+-- answered. Every file is written whole and 0600, these two with fsync of file and folder;
+-- CSR and chain can be made and fetched again, so they go without. `done` removes the key first and order.json last, so that a
 -- crash in between never makes a later order reuse the key.
 
 local errors = require "errors"
@@ -105,7 +105,7 @@ end
 ---  key_type: string, spki_sha256: string, profile: string?, expires: integer?}
 function OrderFile:save(record)
   record.version = VERSION
-  self:write("order", json.encode(record))
+  self:write("order", json.encode(record), true)
 end
 
 --- Forget the order, its CSR and its chain; the key stays for the next of the attempt.
@@ -130,19 +130,22 @@ end
 
 --- Store a key; on disk when this returns.
 ---@param key x509.key
-function OrderFile:save_key(key) self:write("key", key:pem()) end
+function OrderFile:save_key(key) self:write("key", key:pem(), true) end
 
 --- The stored CSR as PEM, or nil.
 ---@return string?
 function OrderFile:csr() return self:read("csr") end
 
-function OrderFile:save_csr(pem) self:write("csr", pem) end
+function OrderFile:save_csr(pem) self:write("csr", pem, false) end
 
 --- The stored chain as PEM, or nil.
 ---@return string?
 function OrderFile:chain() return self:read("chain") end
 
-function OrderFile:save_chain(pem) self:write("chain", pem) end
+function OrderFile:save_chain(pem) self:write("chain", pem, false) end
+
+--- Forget the chain only: it is fetched from its order again.
+function OrderFile:drop_chain() self:remove("chain") end
 
 --- What an earlier run left behind: nil for nothing; "installing" when the chain is
 --- stored (second result); "ended" when only `done` was cut short; else "ordering".

@@ -481,6 +481,26 @@ test("key and order are private, and done removes them", QUICK, function(t)
   end
 end)
 
+test("a certificate that expired before it was installed is ordered anew", QUICK, function(t)
+  local ca, state = fake.start(t), t:tmpdir() .. "/state"
+  local a = ca:account()
+  local first = issue(t, a, {state_dir = state})
+  time.advance(first.chain[1].not_after - time.now() + 60)
+  local second = issue(t, a, {state_dir = state})
+  assert(second.chain[1].serial ~= first.chain[1].serial)
+  assert(second.chain[1].not_after > time.now())
+end)
+
+test("a stored chain that is damaged is fetched from its order again", QUICK, function(t)
+  local ca, state = fake.start(t), t:tmpdir() .. "/state"
+  local a = ca:account()
+  local first = issue(t, a, {state_dir = state})
+  fs.write(state .. "/chain.pem", "")
+  local second = issue(t, a, {state_dir = state})
+  t:equal(second.chain[1].serial, first.chain[1].serial)
+  t:equal(ca.calls.finalize, 1)
+end)
+
 test("what is on disk at each step", QUICK, function(t)
   local ca, state = fake.start(t), t:tmpdir() .. "/state"
   local seen = {}
