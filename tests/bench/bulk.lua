@@ -1,6 +1,9 @@
 --- 500 certificates in one process against Pebble without sleeps, http-01 by our own server:
 --- our CPU time per certificate and certificates per second, beside uacme, two at a time.
 --- Targets: at most 5 ms of our CPU each, keys and CSRs included; at least 20 × uacme's rate.
+---
+--- Pebble 2.4.0 deadlocks when newOrder requests overlap: ours keeps one in flight by
+--- itself, and each uacme has a Pebble of its own.
 
 package.path = "tests/integration/?.lua;tests/demo/?.lua;tests/bench/?.lua;" .. package.path
 
@@ -14,6 +17,8 @@ local x509 = require "x509"
 
 local count = tonumber(arg[1]) or 500
 local limit = tonumber(arg[2]) or 32
+
+local function start() return pebble.start(stage, {nonce_reject = 0, authz_reuse = 0}) end
 
 local function ours(ca)
   local account = acme.account{directory = ca.directory, ca = ca.ca, terms_agreed = true,
@@ -34,19 +39,22 @@ local function ours(ca)
   return cpu / count, count / wall
 end
 
-local function theirs(ca, some)
-  local command = uacme.command(ca, stage:tmpdir(), stage:tmpdir(), stage)
+--- One after the other in each of two processes, which run at once.
+local function theirs(each)
+  local commands = {}
+  for i = 1, 2 do
+    commands[i] = uacme.command(start(), stage:tmpdir(), stage:tmpdir(), stage)
+  end
   local wall = time.cpu()
-  task.each(some, {limit = 2, stop_on_error = true}, function(name) command(name) end)
-  return #some / (time.cpu() - wall)
+  task.each(commands, {stop_on_error = true}, function(command, i)
+    for n = 1, each do command(("other%d-%d.example.net"):format(i, n)) end
+  end)
+  return 2 * each / (time.cpu() - wall)
 end
 
 return stage.run(function()
-  local ca = pebble.start(stage, {nonce_reject = 0, authz_reuse = 0})
-  local cpu, rate = ours(ca)
-  local some = {}
-  for i = 1, 16 do some[i] = ("other%d.example.net"):format(i) end
-  local other = theirs(ca, some)
+  local other = theirs(8)
+  local cpu, rate = ours(start())
   print(("%d certificates, %d at once: %.1f ms of our CPU each (target 5); %.0f/s, "
     .. "uacme two at a time %.1f/s, ratio %.0f (target 20)"):format(count, limit, cpu * 1000,
     rate, other, rate / other))

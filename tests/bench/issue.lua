@@ -12,7 +12,7 @@ local uacme = require "uacme"
 
 local rounds = tonumber(arg[1]) or 9
 local program = require("load").paths().program
-local NAME = "bench.example.net"
+local NAME = "bench%d.example.net"
 
 local ESTATE = [[
 acme = {directory = %q, ca = %q, terms_agreed = true}
@@ -35,8 +35,8 @@ end
 
 local function secrun_command(home, ca, webroot)
   local config = home .. "/estate.lua"
-  fs.write(config, ESTATE:format(ca.directory, ca.ca, webroot, home .. "/state", NAME,
-    home .. "/live"))
+  fs.write(config, ESTATE:format(ca.directory, ca.ca, webroot, home .. "/state",
+    NAME:format(0), home .. "/live"))
   return function()
     process.run{argv = {program, "renew", "--config", config, "--force"}, timeout = "60s"}
   end
@@ -48,10 +48,10 @@ return stage.run(function()
   local theirs = uacme.command(ca, home, webroot, stage)
   local ours = secrun_command(home, ca, webroot)
   ours()
-  theirs(NAME)
+  theirs(NAME:format(0))
   local a, b, ratios = {}, {}, {}
   for i = 1, rounds do
-    a[i], b[i] = timed(ours), timed(theirs, NAME)
+    a[i], b[i] = timed(ours), timed(theirs, NAME:format(i))
     ratios[i] = a[i] / b[i]
   end
   local ratio = median(ratios)
