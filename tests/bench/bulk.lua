@@ -2,8 +2,10 @@
 --- our CPU time per certificate and certificates per second, beside uacme, two at a time.
 --- Targets: at most 5 ms of our CPU each, keys and CSRs included; at least 20 × uacme's rate.
 ---
---- Pebble 2.4.0 deadlocks when newOrder requests overlap: ours keeps one in flight by
---- itself, and each uacme has a Pebble of its own.
+--- Pebble 2.4.0 deadlocks when newOrder overlaps another newOrder or, rarely, the end of a
+--- finalize (its FindValidAuthorization takes a read lock twice). Ours keeps one newOrder in
+--- flight by itself, each uacme has a Pebble of its own, and a run that stands still is
+--- started again with a fresh Pebble.
 
 package.path = "tests/integration/?.lua;tests/demo/?.lua;tests/bench/?.lua;" .. package.path
 
@@ -52,9 +54,19 @@ local function theirs(each)
   return 2 * each / (time.cpu() - wall)
 end
 
+local function ours_in_time()
+  for _ = 1, 3 do
+    local cpu, rate = try(task.timeout, "90s", ours, start())
+    if cpu then return cpu, rate end
+    if rate.kind ~= "timeout" then error(rate, 0) end
+    print("Pebble stands still; again with a fresh one")
+  end
+  error("Pebble stood still three times", 0)
+end
+
 return stage.run(function()
   local other = theirs(8)
-  local cpu, rate = ours(start())
+  local cpu, rate = ours_in_time()
   print(("%d certificates, %d at once: %.1f ms of our CPU each (target 5); %.0f/s, "
     .. "uacme two at a time %.1f/s, ratio %.0f (target 20)"):format(count, limit, cpu * 1000,
     rate, other, rate / other))
