@@ -26,7 +26,8 @@ function check(r)
     if not base:find(".", 1, true) then return deny("%s is not a full name", name) end
     for _, domain in ipairs(INTERNAL) do
       if suffix(domain, base) and not excepted(r, domain) then
-        return deny("%s is an internal name (.%s), which no public CA certifies", name, domain)
+        return deny("%s is an internal name (.%s), which no public CA certifies",
+          name, domain)
       end
     end
     if glob("*.*.*.*.*.*.*.*.*.*.*", name) then

@@ -103,7 +103,8 @@ local function handle(e, account_of, opts, certificate)
       dir = certificate.install.dir, reload = certificate.reload,
       reload_timeout = certificate.reload_timeout}
     return {reloaded and "reloaded" or "fine", expires(installed.leaf),
-      reloaded and "an earlier run stopped before the reload" or "due " .. time.rfc3339(later)}
+      reloaded and "an earlier run stopped before the reload"
+        or "due " .. time.rfc3339(later)}
   end
   log.info("%s: renewing, %s", certificate.name, why)
   return {"renewed", expires(renew(e, account_of, certificate, installed)), why}
@@ -137,10 +138,11 @@ function main(words)
   end
   local account_of, rows, status = accounts(e), {}, 0
   local shown <close> = progress.start{label = "renewing", total = #chosen}
-  local results, failures = task.each(chosen, {limit = opts.jobs or 8}, function(certificate)
+  local function one(certificate)
     local step <close> = setmetatable({}, {__close = function() shown:step() end})
     return handle(e, account_of, opts, certificate)
-  end)
+  end
+  local results, failures = task.each(chosen, {limit = opts.jobs or 8}, one)
   shown:close()
   for i, certificate in ipairs(chosen) do
     local err = failures[i]

@@ -197,12 +197,16 @@ function deploy.install(options)
   local name = ("gen-%06d"):format(#all > 0 and all[#all].number + 1 or 1)
   local folder = dir .. "/" .. name
   local half <close> = setmetatable({}, {__close = function(_, err)
-    if err and link_target(dir) ~= name then fs.remove_tree(folder, {missing_ok = true}) end
+    if err and link_target(dir) ~= name then
+      fs.remove_tree(folder, {missing_ok = true})
+    end
   end})
   write_generation(options, folder)
   local leaf = self_check(options, folder)
   step("written", folder)
-  if options.reload then fs.write(dir .. "/" .. PENDING, name .. "\n", {mode = "0600"}) end
+  if options.reload then
+    fs.write(dir .. "/" .. PENDING, name .. "\n", {mode = "0600"})
+  end
   step("journalled", folder)
   fs.symlink_replace(name, dir .. "/current")
   step("switched", folder)

@@ -40,7 +40,7 @@ local EAB = {
 
 local CHALLENGE = {
   {name = "webroot", type = "string", doc = "folder that serves the names over http"},
-  {name = "listen", type = "string", doc = 'address:port of our own server, "0.0.0.0:80"'},
+  {name = "listen", type = "string", doc = 'address:port of our server, "0.0.0.0:80"'},
 }
 
 local ORG = {
@@ -71,7 +71,8 @@ local CERTIFICATE = {
 }
 
 local INSTALL = {
-  {name = "dir", type = "string", required = true, nonempty = true, doc = "its own folder"},
+  {name = "dir", type = "string", required = true, nonempty = true,
+    doc = "its own folder"},
   {name = "owner", type = "string", doc = '"user", "user:group" or ":group"'},
   {name = "mode", type = "string", doc = 'of the key, "0600" or "0640"'},
 }
@@ -103,8 +104,8 @@ function estate.state_folder()
   if base and base ~= "" then return base .. "/secrun" end
   local home = process.env("HOME")
   if not home or home == "" then
-    errors.raise("usage", "no place for state: set STATE_DIRECTORY, XDG_STATE_HOME or HOME, "
-      .. "or `state = \"/path\"` in the estate file", {code = "ESTATE"})
+    errors.raise("usage", "no place for state: set STATE_DIRECTORY, XDG_STATE_HOME or "
+      .. "HOME, or `state = \"/path\"` in the estate file", {code = "ESTATE"})
   end
   return home .. "/.local/state/secrun"
 end
@@ -162,7 +163,9 @@ local function wrong_name(name)
       return ("has the label %q"):format(label)
     end
   end
-  if not rest:find("%.%a[%w-]*$") then return "ends in digits; IP addresses do not work here" end
+  if not rest:find("%.%a[%w-]*$") then
+    return "ends in digits; IP addresses do not work here"
+  end
 end
 
 function Check:domains(place, certificate)
@@ -172,8 +175,8 @@ function Check:domains(place, certificate)
     if why then self:note(place, "the name %q is %s", name, why) end
     if seen[name] then self:note(place, "the name %s stands twice", name) end
     if name:find("^%*") then
-      self:note(place, "%s is a wildcard, which only dns-01 validates; this estate has http-01",
-        name)
+      self:note(place, "%s is a wildcard, which only dns-01 validates; this estate has "
+        .. "http-01", name)
     end
     seen[name] = true
   end
@@ -219,7 +222,8 @@ function Check:install(place, certificate)
     self:note(place, "install.dir is an absolute path, got %q", install.dir)
   end
   if install.mode and not install.mode:find("^0[46][04]0$") then
-    self:note(place, 'install.mode is "0600", "0640", "0400" or "0440", got %q', install.mode)
+    self:note(place, 'install.mode is "0600", "0640", "0400" or "0440", got %q',
+      install.mode)
   end
 end
 
@@ -227,20 +231,24 @@ function Check:certificate(i, certificate, e)
   local place = place_of(i, certificate)
   if type(certificate) == "table" and type(certificate.reload) == "string" then
     local words = {}
-    for word in certificate.reload:gmatch("%S+") do words[#words + 1] = ("%q"):format(word) end
+    for word in certificate.reload:gmatch("%S+") do
+      words[#words + 1] = ("%q"):format(word)
+    end
     self:note(place, "reload is a list of words, {%s}", table.concat(words, ", "))
     certificate.reload = nil
   end
   if not self:spec(place, CERTIFICATE, certificate) then return end
   if not certificate.name:find("^[%w_][%w._-]*$") or #certificate.name > 100 then
-    self:note(place, "a name has letters, digits, '.', '_' and '-', got %q", certificate.name)
+    self:note(place, "a name has letters, digits, '.', '_' and '-', got %q",
+      certificate.name)
   end
   self:domains(place, certificate)
   self:install(place, certificate)
   if certificate.challenge then
     self:challenge(place .. ".challenge", certificate.challenge)
   elseif not estate.of(e, certificate, "challenge") then
-    self:note(place, 'no challenge here nor for all; add challenge = {webroot = "/var/www"}')
+    self:note(place,
+      'no challenge here nor for all; add challenge = {webroot = "/var/www"}')
   end
   if certificate.org and not (e.orgs or {})[certificate.org] then
     self:note(place, "there is no orgs.%s", certificate.org)
@@ -255,7 +263,9 @@ function Check:unique(certificates)
   for i, certificate in ipairs(certificates) do
     if type(certificate) == "table" and type(certificate.name) == "string" then
       local place, name = place_of(i, certificate), certificate.name
-      if names[name] then self:note(place, "certificates[%d] has the same name", names[name]) end
+      if names[name] then
+        self:note(place, "certificates[%d] has the same name", names[name])
+      end
       names[name] = i
       local dir = type(certificate.install) == "table" and certificate.install.dir
       if dir and folders[dir] then
@@ -319,7 +329,8 @@ function estate.load(path)
   for _, certificate in ipairs(e.certificates) do
     certificate.key_type = certificate.key_type or "p256"
     certificate.renew_before = args.duration(certificate.renew_before or "30d")
-    certificate.install = certificate.install or {dir = e.state .. "/live/" .. certificate.name}
+    certificate.install = certificate.install
+      or {dir = e.state .. "/live/" .. certificate.name}
   end
   return e
 end
@@ -367,8 +378,9 @@ function estate.select(e, names)
   for _, name in ipairs(names) do
     if not known[name] then
       local close = args.suggest(name, list)
-      errors.raise("usage", ("%s has no certificate %q; %s"):format(e.path, name,
-        close and "did you mean " .. close .. "?" or "it has: " .. table.concat(list, ", ")),
+      local mend = close and "did you mean " .. close .. "?"
+        or "it has: " .. table.concat(list, ", ")
+      errors.raise("usage", ("%s has no certificate %q; %s"):format(e.path, name, mend),
         {code = "COMMAND_LINE"})
     end
     chosen[#chosen + 1] = known[name]

@@ -98,8 +98,8 @@ end
 function policy.enforce(decision, subject)
   if policy.passes(decision) then return decision end
   local what = decision.verdict == "deny" and "refuses" or "wants an approval for"
-  errors.raise("denied", ("policy %s %s %s: %s (%s)"):format(decision.policy, what, subject,
-    decision.reason or "no reason given", decision.rule or "no line"),
+  errors.raise("denied", ("policy %s %s %s: %s (%s)"):format(decision.policy, what,
+    subject, decision.reason or "no reason given", decision.rule or "no line"),
     {code = "POLICY", rule = decision.rule, verdict = decision.verdict})
 end
 

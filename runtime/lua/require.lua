@@ -17,7 +17,8 @@ package.searchers[2] = function(name)
   if not path then return tried end
   local loader, message = load_file(path)
   if loader then return loader, path end
-  error(("error loading module '%s' from file '%s':\n\t%s"):format(name, path, message), 0)
+  error(("error loading module '%s' from file '%s':\n\t%s"):format(
+    name, path, message), 0)
 end
 
 local function search(name)

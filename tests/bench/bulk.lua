@@ -7,7 +7,8 @@
 --- flight by itself, each uacme has a Pebble of its own, and a run that stands still is
 --- started again with a fresh Pebble.
 
-package.path = "tests/integration/?.lua;tests/demo/?.lua;tests/bench/?.lua;" .. package.path
+package.path = "tests/integration/?.lua;tests/demo/?.lua;tests/bench/?.lua;"
+  .. package.path
 
 local acme = require "acme"
 local pebble = require "pebble"
@@ -68,7 +69,7 @@ return stage.run(function()
   local other = theirs(8)
   local cpu, rate = ours_in_time()
   print(("%d certificates, %d at once: %.1f ms of our CPU each (target 5); %.0f/s, "
-    .. "uacme two at a time %.1f/s, ratio %.0f (target 20)"):format(count, limit, cpu * 1000,
-    rate, other, rate / other))
+    .. "uacme two at a time %.1f/s, ratio %.0f (target 20)"):format(
+    count, limit, cpu * 1000, rate, other, rate / other))
   return (cpu <= 0.005 and rate >= 20 * other) and 0 or 1
 end)

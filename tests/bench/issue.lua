@@ -1,7 +1,8 @@
 --- One certificate in a cold process, http-01 by webroot, against Pebble without sleeps:
 --- `secrun renew` beside uacme, in turn. Target: at most 0.4 of uacme's wall time.
 
-package.path = "tests/integration/?.lua;tests/demo/?.lua;tests/bench/?.lua;" .. package.path
+package.path = "tests/integration/?.lua;tests/demo/?.lua;tests/bench/?.lua;"
+  .. package.path
 
 local fs = require "fs"
 local pebble = require "pebble"

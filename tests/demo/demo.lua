@@ -71,7 +71,9 @@ local function run()
   local result = process.run{argv = {program, "renew.lua", "--config", config},
     check = false, timeout = "40s"}
   io.write(result.stdout, result.stderr)
-  if result.status ~= 0 then error("secrun renew ended with status " .. result.status, 0) end
+  if result.status ~= 0 then
+    error("secrun renew ended with status " .. result.status, 0)
+  end
 
   say("4. What is in service now.")
   local now = show(shop)

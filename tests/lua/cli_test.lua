@@ -381,8 +381,9 @@ test("a secret from a file shows up nowhere", function(t)
 end)
 
 test("a value in the text of -e is in no trace and in no dump of tasks", function()
-  local text = ("local s = '%s' local task = require 'task' local function f(x, ...) " ..
-    "task.dump() error(setmetatable({}, {__tostring = function() return 'no' end})) end " ..
+  local text = ("local s = '%s' local task = require 'task' " ..
+    "local function f(x, ...) task.dump() " ..
+    "error(setmetatable({}, {__tostring = function() return 'no' end})) end " ..
     "task.race(function() f(s, s) end)"):format(CANARY)
   no_canary(program.run{"--log-level=debug", "-e", text})
 end)

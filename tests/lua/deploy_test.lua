@@ -26,7 +26,8 @@ test("a first install makes a generation, private from the first byte", function
   local p = pair("a.example")
   install(dir, p, {names = {"a.example"}})
   local now = deploy.current(dir)
-  t:equal({now.generation, now.matches, now.leaf.serial}, {"gen-000001", true, p.leaf.serial})
+  t:equal({now.generation, now.matches, now.leaf.serial},
+    {"gen-000001", true, p.leaf.serial})
   t:equal(fs.stat(dir .. "/current/key.pem").mode, "0600")
   t:equal(fs.stat(dir .. "/gen-000001").mode, "0700")
 end)
@@ -37,7 +38,7 @@ test("there is nothing in service in an empty or missing folder", function(t)
   t:equal(deploy.current(dir .. "/missing"), nil)
 end)
 
-test("old generations are pruned, the one in service and its predecessors stay", function(t)
+test("old generations go, the one in service and its predecessors stay", function(t)
   local dir = t:tmpdir()
   for _ = 1, 5 do install(dir, pair("a.example"), {keep = 3}) end
   t:equal(fs.readlink(dir .. "/current"), "gen-000005")
@@ -52,8 +53,8 @@ test("a pair that is wrong is never switched to", function(t)
   other.key = x509.key{}
   t:raises(function() install(dir, other) end, "protocol", "another key")
   t:raises(function() install(dir, pair("a.example", -0.5)) end, "protocol", "expired")
-  t:raises(function() install(dir, pair("b.example"), {names = {"a.example"}}) end, "protocol",
-    "does not cover a.example")
+  t:raises(function() install(dir, pair("b.example"), {names = {"a.example"}}) end,
+    "protocol", "does not cover a.example")
   t:equal(serial(dir), good.leaf.serial)
   t:equal(fs.list(dir), {"current", "gen-000001"})
 end)

@@ -42,15 +42,17 @@ test("every mistake is reported at once, with its place and mend", function(t)
     {name = "www", domain = {"a.example"}},
     {name = "x/y", domains = {"a.example"}, install = {dir = "rel"}, org = "nope"},
     {name = "cmd", domains = {"b.example"}, reload = "systemctl reload nginx"},
-  ]], "unknown option domain; did you mean domains%?", "letters, digits", "absolute path",
-    "there is no orgs.nope", 'reload is a list of words, {"systemctl", "reload", "nginx"}')
+  ]], "unknown option domain; did you mean domains%?", "letters, digits",
+    "absolute path", "there is no orgs.nope",
+    'reload is a list of words, {"systemctl", "reload", "nginx"}')
   assert(#err.details >= 5)
 end)
 
 test("names are checked as a certificate carries them", function(t)
   for name, why in pairs{
     ["WWW.example.com"] = "capitals", ["nodot"] = "no dot", ["a..example"] = "empty",
-    ["-a.example.com"] = "label", ["münchen.example"] = "A%-label", ["192.0.2.1"] = "digits",
+    ["-a.example.com"] = "label", ["münchen.example"] = "A%-label",
+    ["192.0.2.1"] = "digits",
     ["a_b.example.com"] = "label", ["*.example.com"] = "dns%-01",
     [("a"):rep(64) .. ".example"] = "label",
   } do
@@ -111,7 +113,8 @@ test("a secret in the file stays a reference until it is asked for", function(t)
   local e = load(t, (GOOD:gsub('dir"',
     'dir", eab = {kid = "k", hmac_key = secret "env:SECRUN_TEST_EAB"}')))
   t:equal(estate.is_reference(e.acme.eab.hmac_key), true)
-  t:raises(function() estate.secret(e.acme.eab.hmac_key) end, "not_found", "SECRUN_TEST_EAB")
+  t:raises(function() estate.secret(e.acme.eab.hmac_key) end, "not_found",
+    "SECRUN_TEST_EAB")
 end)
 
 test("due is a third of life or renew_before, half below ten days", function(t)

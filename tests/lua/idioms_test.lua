@@ -46,10 +46,12 @@ test("resume passes waits through and values both ways", V, function(t)
 end)
 
 test("pcall and xpcall around waits keep values and errors", V, function(t)
-  t:equal({pcall(function(...) task.sleep(1) return ... end, 1, nil, 3)}, {true, 1, nil, 3})
+  t:equal({pcall(function(...) task.sleep(1) return ... end, 1, nil, 3)},
+    {true, 1, nil, 3})
   local ok, err = pcall(function() task.sleep(1) error({code = 7}) end)
   t:equal({ok, err}, {false, {code = 7}})
-  t:equal({xpcall(function() task.sleep(1) error("x", 0) end, string.upper)}, {false, "X"})
+  t:equal({xpcall(function() task.sleep(1) error("x", 0) end, string.upper)},
+    {false, "X"})
 end)
 
 test("metamethods may wait", V, function(t)
@@ -73,7 +75,8 @@ end)
 
 test("iterators may wait", V, function(t)
   local n = 0
-  for i in function(_, i) task.sleep(1) if i < 3 then return i + 1 end end, nil, 0 do n = i end
+  local function slow(_, i) task.sleep(1) if i < 3 then return i + 1 end end
+  for i in slow, nil, 0 do n = i end
   t:equal(n, 3)
 end)
 
@@ -116,7 +119,8 @@ test("a module that failed to load can be tried again", V, function(t)
 end)
 
 test("a missing module names the places that were searched", function(t)
-  t:raises(function() require "no.such.module" end, nil, "module 'no.such.module' not found")
+  t:raises(function() require "no.such.module" end, nil,
+    "module 'no.such.module' not found")
 end)
 
 -- Where Lua cannot suspend, the error names what is in the way.
@@ -132,7 +136,9 @@ test("waiting in a sort comparator names table.sort", V, function(t)
 end)
 
 test("waiting in a gsub callback names string.gsub", V, function(t)
-  in_the_way(t, "string.gsub", function() string.gsub("abc", "b", function() task.sleep(1) end) end)
+  in_the_way(t, "string.gsub", function()
+    string.gsub("abc", "b", function() task.sleep(1) end)
+  end)
 end)
 
 test("waiting in __tostring names tostring", V, function(t)
@@ -198,7 +204,7 @@ test("a dropped generator inside a timeout leaves no deadline behind", V, functi
     task.timeout(5, function() coroutine.yield(1) end)
   end)
   t:equal(gen(), 1)
-  gen = nil
+  gen = nil -- luacheck: ignore 311 (to be collected)
   collectgarbage()
   collectgarbage()
   task.sleep(100)

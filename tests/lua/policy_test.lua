@@ -46,14 +46,16 @@ test("need_approval does not pass", function(t)
 end)
 
 test("a policy that forgets to answer, fails or loops allows nothing", function(t)
-  t:raises(function() policy.ask({write(t, "function check() end")}, REQUEST) end, "usage",
-    "must return allow")
-  t:raises(function() policy.ask({write(t, "function check(r) return r.x.y end")}, REQUEST) end,
-    "usage", "rule.lua:1")
+  t:raises(function() policy.ask({write(t, "function check() end")}, REQUEST) end,
+    "usage", "must return allow")
+  t:raises(function()
+    policy.ask({write(t, "function check(r) return r.x.y end")}, REQUEST)
+  end, "usage", "rule.lua:1")
   t:raises(function()
     policy.ask({write(t, "function check() while true do end end")}, REQUEST)
   end, "limit", "longer than")
-  t:raises(function() policy.ask({"no_such_policy"}, REQUEST) end, "usage", "no_such_policy")
+  t:raises(function() policy.ask({"no_such_policy"}, REQUEST) end, "usage",
+    "no_such_policy")
 end)
 
 test("a policy cannot change the request for the next one", function(t)

@@ -75,7 +75,8 @@ test("a task left running is a failure", function(t)
 end)
 
 test("an error of task.each that nobody reads is a failure", function(t)
-  fails(t, "test('x', function() require('task').each({1}, function() error 'e' end) end)",
+  fails(t,
+    "test('x', function() require('task').each({1}, function() error 'e' end) end)",
     "nobody read the errors of a task.each.*some_test.lua:1: e")
 end)
 

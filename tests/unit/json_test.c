@@ -132,7 +132,7 @@ TEST(json_duplicate_keys_are_refused_also_when_escaped) {
     char many[4096] = "{";
     for (int i = 0; i < 100; i++)
         sprintf(many + strlen(many), "\"k%d\":%d,", i, i);
-    strcat(many, "\"k57\":0}");
+    sprintf(many + strlen(many), "\"k57\":0}");
     CHECK(refused(many, ".k57 stands twice"));
 }
 
@@ -151,7 +151,7 @@ TEST(json_places_name_line_byte_and_odd_keys) {
     CHECK(refused("{\n \"a b\": {\n  \"c\": x}}", "[\"a b\"].c, line 3, byte 20"));
     char deep[600] = "";
     for (int i = 0; i < 30; i++)
-        strcat(deep, "{\"abcdefgh\":");
+        sprintf(deep + strlen(deep), "{\"abcdefgh\":");
     CHECK(refused(deep, "(at \xe2\x80\xa6.abcdefgh.abcdefgh"));
 }
 
@@ -205,11 +205,11 @@ TEST(json_floats_are_written_shortest_and_read_back_the_same) {
     CHECK_STR(number(NAN), "refused");
     CHECK_STR(number(-INFINITY), "refused");
     double value = 1.1;
-    for (int i = 0; i < 1000; i++, value *= -1.37) {
+    for (int i = 0; i < 1000; i++) {
         cJSON *tree = parsed(number(value));
         CHECK(tree->valuedouble == value);
         cJSON_Delete(tree);
-        if (fabs(value) > 1e300) value = 1e-300;
+        value = fabs(value) > 1e300 ? 1e-300 : value * -1.37;
     }
 }
 

@@ -229,9 +229,8 @@ TEST(jwk_coordinates_are_padded) {
         sr_buf jwk = {0};
         sr_key key = make("p521");
         CHECK(sr_key_jwk(&key, &jwk, &err) == 0);
-        CHECK_INT(jwk.len,
-                  strlen("{\"crv\":\"P-521\",\"kty\":\"EC\",\"x\":\"\",\"y\":\"\"}") +
-                      2 * 88);
+        CHECK_INT(jwk.len - 2 * 88UL,
+                  strlen("{\"crv\":\"P-521\",\"kty\":\"EC\",\"x\":\"\",\"y\":\"\"}"));
         sr_key_clear(&key);
         sr_buf_free(&jwk);
     }
