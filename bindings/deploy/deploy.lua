@@ -95,7 +95,8 @@ function deploy.current(dir)
   local key, key_broken = decoded(folder .. "/key.pem", 64 * 1024,
     function(pem) return x509.read_key{pem = pem} end)
   return {
-    generation = target, chain = chain, leaf = chain[1], key = key, key_broken = key_broken,
+    generation = target, chain = chain, leaf = chain[1],
+    key = key, key_broken = key_broken,
     matches = key ~= nil and key:matches(chain[1]),
     reload_pending = fs.exists(dir .. "/" .. PENDING),
   }
@@ -151,8 +152,8 @@ function deploy.finish_reload(options)
   if not fs.exists(options.dir .. "/" .. PENDING) then return false end
   local ok, err = xpcall(run_reload, errors.object, options)
   if not ok then
-    errors.raise("io", ("%s has the new certificate, but the reload failed again; the next "
-      .. "run reloads again"):format(options.dir), {code = "RELOAD", cause = err})
+    errors.raise("io", ("%s has the new certificate, but the reload failed again; the "
+      .. "next run reloads again"):format(options.dir), {code = "RELOAD", cause = err})
   end
   fs.remove(options.dir .. "/" .. PENDING, {missing_ok = true})
   return true

@@ -410,8 +410,8 @@ end
 local function look_for_folder(path)
   local stat = fs.stat(path)
   if not stat or stat.type ~= "directory" then
-    errors.raise("not_found", ("there is no folder %s; make it, or name the one that the web "
-      .. "server serves"):format(path))
+    errors.raise("not_found", ("there is no folder %s; make it, or name the one that the "
+      .. "web server serves"):format(path))
   end
 end
 
@@ -427,8 +427,8 @@ local function look_for_program(name)
     found = found or can_be_run(folder .. "/" .. name)
   end
   if not found then
-    errors.raise("not_found", ("there is no program %q that can be run; install it, or give "
-      .. "its full path"):format(name))
+    errors.raise("not_found", ("there is no program %q that can be run; install it, or "
+      .. "give its full path"):format(name))
   end
 end
 
