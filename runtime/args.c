@@ -10,6 +10,14 @@
 
 #include "vm.h"
 
+/* Push the table's own field: what was checked is what is read, and the table keeps its
+ * text alive; a metatable's __index could promise neither. */
+static int push_field(lua_State *L, int idx, const char *key) {
+    idx = lua_absindex(L, idx);
+    lua_pushstring(L, key);
+    return lua_rawget(L, idx);
+}
+
 /* ---------------------------------------------------------------- checking */
 
 static const char *const type_names[] = {
@@ -39,11 +47,11 @@ static bool is_choice(const char *choices, const char *word) {
 
 static void check_list(lua_State *L, const sr_spec *spec, const sr_arg *arg) {
     char want[64];
-    lua_Integer n = luaL_len(L, -1);
+    lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
     if ((arg->flags & SR_NONEMPTY) && n == 0)
         wrong(L, spec, arg, "a list that is not empty");
     for (lua_Integer i = 1; arg->choices && i <= n; i++) {
-        lua_geti(L, -1, i);
+        lua_rawgeti(L, -1, i);
         if (strcmp(luaL_typename(L, -1), arg->choices) != 0) {
             snprintf(want, sizeof want, "a list of %ss (item %d)", arg->choices, (int)i);
             wrong(L, spec, arg, want);
@@ -62,12 +70,20 @@ static void check_number(lua_State *L, const sr_spec *spec, const sr_arg *arg) {
     bad_value(L, spec, arg, want);
 }
 
+/* From nothing to about thirty years; not what is no number at all. */
+static bool read_duration(lua_State *L, int idx, double *ret_seconds) {
+    double seconds = -1;
+    if (lua_type(L, idx) == LUA_TNUMBER) seconds = lua_tonumber(L, idx);
+    if (lua_type(L, idx) == LUA_TSTRING)
+        (void)sr_parse_duration(lua_tostring(L, idx), &seconds);
+    if (!(seconds >= 0 && seconds < 1e9)) return false;
+    *ret_seconds = seconds;
+    return true;
+}
+
 static void check_duration(lua_State *L, const sr_spec *spec, const sr_arg *arg) {
     double seconds;
-    if (lua_type(L, -1) == LUA_TSTRING &&
-        sr_parse_duration(lua_tostring(L, -1), &seconds) == 0)
-        return;
-    if (lua_type(L, -1) != LUA_TNUMBER || lua_tonumber(L, -1) < 0)
+    if (!read_duration(L, -1, &seconds))
         bad_value(L, spec, arg,
                   "seconds or a duration such as \"250ms\", \"5m\", \"30d\"");
 }
@@ -162,7 +178,7 @@ void sr_args(lua_State *L, int idx, const sr_spec *spec) {
     }
     for (const sr_arg *arg = spec->args; arg->name; arg++) {
         if (!(arg->flags & SR_REQUIRED)) continue;
-        if (lua_getfield(L, idx, arg->name) == LUA_TNIL)
+        if (push_field(L, idx, arg->name) == LUA_TNIL)
             sr_raise(L, SR_USAGE, "MISSING_ARGUMENT", "%s: %s is missing: %s", spec->name,
                      arg->name, arg->doc ? arg->doc : type_names[arg->type]);
         lua_pop(L, 1);
@@ -172,53 +188,49 @@ void sr_args(lua_State *L, int idx, const sr_spec *spec) {
 /* ---------------------------------------------------------------- reading */
 
 int sr_arg_push(lua_State *L, int idx, const char *key) {
-    return lua_getfield(L, idx, key);
+    return push_field(L, idx, key);
 }
 
 const char *sr_arg_string(lua_State *L, int idx, const char *key, const char *fallback,
                           size_t *ret_len) {
     const char *text = fallback;
     size_t len = fallback ? strlen(fallback) : 0;
-    if (lua_getfield(L, idx, key) == LUA_TSTRING) text = lua_tolstring(L, -1, &len);
+    if (push_field(L, idx, key) == LUA_TSTRING) text = lua_tolstring(L, -1, &len);
     lua_pop(L, 1);
     if (ret_len) *ret_len = len;
     return text;
 }
 
 bool sr_arg_bool(lua_State *L, int idx, const char *key, bool fallback) {
-    bool value = lua_getfield(L, idx, key) == LUA_TNIL ? fallback : lua_toboolean(L, -1);
+    bool value = push_field(L, idx, key) == LUA_TNIL ? fallback : lua_toboolean(L, -1);
     lua_pop(L, 1);
     return value;
 }
 
 lua_Integer sr_arg_int(lua_State *L, int idx, const char *key, lua_Integer fallback) {
     lua_Integer value =
-        lua_getfield(L, idx, key) == LUA_TNIL ? fallback : lua_tointeger(L, -1);
+        push_field(L, idx, key) == LUA_TNIL ? fallback : lua_tointeger(L, -1);
     lua_pop(L, 1);
     return value;
 }
 
 double sr_arg_number(lua_State *L, int idx, const char *key, double fallback) {
-    double value = lua_getfield(L, idx, key) == LUA_TNIL ? fallback : lua_tonumber(L, -1);
+    double value = push_field(L, idx, key) == LUA_TNIL ? fallback : lua_tonumber(L, -1);
     lua_pop(L, 1);
     return value;
 }
 
 double sr_arg_duration(lua_State *L, int idx, const char *key, double fallback) {
     double value = fallback;
-    int type = lua_getfield(L, idx, key);
-    if (type == LUA_TNUMBER) value = lua_tonumber(L, -1);
-    if (type == LUA_TSTRING) (void)sr_parse_duration(lua_tostring(L, -1), &value);
+    push_field(L, idx, key);
+    (void)read_duration(L, -1, &value);
     lua_pop(L, 1);
     return value;
 }
 
 double sr_check_duration(lua_State *L, int idx) {
-    double seconds = -1;
-    if (lua_type(L, idx) == LUA_TNUMBER) seconds = lua_tonumber(L, idx);
-    if (lua_type(L, idx) == LUA_TSTRING)
-        (void)sr_parse_duration(lua_tostring(L, idx), &seconds);
-    if (!(seconds >= 0 && seconds < 1e9))
+    double seconds = 0;
+    if (!read_duration(L, idx, &seconds))
         sr_raise(L, SR_USAGE, "BAD_ARGUMENT",
                  "argument %d must be seconds or a duration such as \"250ms\", \"5m\", "
                  "\"30d\", got %s",
@@ -246,7 +258,7 @@ static const char *const lua_types[] = {
     "table", "list",   "function", "secret",  "object", NULL};
 
 static const char *text_field(lua_State *L, int idx, const char *key) {
-    lua_getfield(L, idx, key);
+    push_field(L, idx, key);
     const char *text = lua_tostring(L, -1); /* the table keeps it alive */
     lua_pop(L, 1);
     return text;
@@ -298,11 +310,11 @@ static int l_duration(lua_State *L) {
 static int l_suggest(lua_State *L) {
     const char *word = luaL_checkstring(L, 1);
     luaL_checktype(L, 2, LUA_TTABLE);
-    size_t n = (size_t)luaL_len(L, 2);
+    size_t n = lua_rawlen(L, 2);
     const char **words = lua_newuserdatauv(L, (n + 1) * sizeof *words, 0);
     size_t count = 0;
     for (size_t i = 1; i <= n; i++) {
-        lua_geti(L, 2, (lua_Integer)i);
+        lua_rawgeti(L, 2, (lua_Integer)i);
         if (lua_type(L, -1) == LUA_TSTRING) words[count++] = lua_tostring(L, -1);
         lua_pop(L, 1);
     }
