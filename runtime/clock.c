@@ -26,6 +26,12 @@ int64_t sr_mono(sr_loop *loop) {
     return loop->clock.is_virtual ? loop->clock.mono : (int64_t)uv_hrtime();
 }
 
+int64_t sr_mono_after(sr_loop *loop, double seconds) {
+    int64_t now = sr_mono(loop), end = INT64_MAX - 1;
+    double ns = seconds * (double)SR_NS;
+    return ns < (double)(end - now) ? now + (int64_t)ns : end;
+}
+
 double sr_now(sr_loop *loop) {
     if (loop && loop->clock.is_virtual) {
         const sr_clock *clock = &loop->clock;
@@ -46,7 +52,7 @@ void sr_clock_virtual(sr_loop *loop, double now) {
 }
 
 void sr_clock_advance(sr_loop *loop, double seconds) {
-    if (loop->clock.is_virtual) loop->clock.mono += (int64_t)(seconds * (double)SR_NS);
+    if (loop->clock.is_virtual) loop->clock.mono = sr_mono_after(loop, seconds);
     sr_timers_arm(loop);
 }
 

@@ -6,14 +6,28 @@
  * is an ordinary generator. A plain coroutine.yield stops at its resumer, as in stock
  * Lua.
  *
- * The slot in front of a lua_State holds the task that runs it; it is NULL while the
- * coroutine is suspended by its own yield, so that nobody resumes one that waits.
+ * The slot in front of a lua_State holds the task that runs it. While the coroutine is
+ * suspended by its own yield there is no task in it, so that nobody resumes one that
+ * waits; it is NULL then, or the innermost scope the coroutine has yielded in, marked by
+ * bit 0.
  */
+#include <stdatomic.h>
+#include <stdint.h>
+
 #include "compat.h"
-#include "task.h"
+#include "vm.h"
 
 static sr_task **slot_of(lua_State *L) {
     return (sr_task **)lua_getextraspace(L);
+}
+
+static sr_scope *taken_scope(lua_State *co) {
+    uintptr_t slot = (uintptr_t)*slot_of(co);
+    return slot & 1 ? (sr_scope *)(slot - 1) : NULL;
+}
+
+static void take_scope(lua_State *co, sr_scope *top) {
+    *slot_of(co) = top ? (sr_task *)((uintptr_t)top + 1) : NULL;
 }
 
 static lua_State *check_co(lua_State *L) {
@@ -29,12 +43,24 @@ static int state_of(lua_State *L, lua_State *co) {
     lua_Debug ar;
     if (L == co) return CO_RUNNING;
     switch (lua_status(co)) {
-    case LUA_YIELD: return *slot_of(co) ? CO_NORMAL : CO_SUSPENDED;
+    case LUA_YIELD: return *slot_of(co) && !taken_scope(co) ? CO_NORMAL : CO_SUSPENDED;
     case LUA_OK:
         if (lua_getstack(co, 0, &ar)) return CO_NORMAL;
         return lua_gettop(co) == 0 ? CO_DEAD : CO_SUSPENDED;
     default: return CO_DEAD;
     }
+}
+
+/* A signal handler may walk the frames at any instruction. */
+static void push_frame(sr_task *task, sr_frame *frame) {
+    if (!task) return;
+    atomic_signal_fence(memory_order_seq_cst);
+    task->frames = frame;
+}
+
+static void pop_frame(sr_task *task, const sr_frame *frame) {
+    if (task) task->frames = frame->up;
+    atomic_signal_fence(memory_order_seq_cst);
 }
 
 enum { WAITS = -2, FAILED = -1 };
@@ -45,16 +71,26 @@ static int drive(lua_State *L, lua_State *co, int nargs) {
     int nresults;
     sr_task *task = *slot_of(L);
     sr_frame frame = {L, task ? task->frames : NULL};
+    uint16_t unwinding = task ? task->unwinding : 0;
+    sr_scope *outer = task ? task->scope : NULL, *taken = taken_scope(co);
     *slot_of(co) = task;
+    if (task && taken) sr_scope_attach(task, taken);
+    push_frame(task, &frame);
     if (task) {
-        task->frames = &frame;
         task->inner = co;
+        if (task->vm->exiting) sr_signal_guard(co);
     }
     int status = lua_resume(co, L, nargs, &nresults);
-    if (task) task->frames = frame.up;
-    if (status == LUA_YIELD && task && task->parked) return WAITS;
-    if (task) task->inner = L;
-    *slot_of(co) = NULL;
+    pop_frame(task, &frame);
+    if (status == LUA_YIELD && task && task->parked) {
+        task->closing = task->closing || sr_in_close_handler(L);
+        return WAITS;
+    }
+    if (task) {
+        task->inner = L;
+        task->unwinding = unwinding; /* what it left half closed is its own affair */
+    }
+    take_scope(co, task && status == LUA_YIELD ? sr_scope_detach(task, outer) : NULL);
     if (status != LUA_OK && status != LUA_YIELD) {
         lua_xmove(co, L, 1);
         return FAILED;
@@ -115,9 +151,9 @@ static int wrapped(lua_State *L, lua_State *co, int n) {
         sr_task *task = *slot_of(L);
         sr_frame frame = {L, task ? task->frames : NULL};
         *slot_of(co) = task;
-        if (task) task->frames = &frame;
+        push_frame(task, &frame);
         status = sr_closethread(co, L);
-        if (task) task->frames = frame.up;
+        pop_frame(task, &frame);
         *slot_of(co) = NULL;
         if (status != LUA_OK) lua_xmove(co, L, 1);
     }
@@ -178,7 +214,8 @@ static int l_running(lua_State *L) {
 
 static int l_isyieldable(lua_State *L) {
     lua_State *co = lua_isnone(L, 1) ? L : check_co(L);
-    lua_pushboolean(L, !is_main(co) && lua_isyieldable(co));
+    bool suspended = co != L && state_of(L, co) == CO_SUSPENDED;
+    lua_pushboolean(L, suspended || (!is_main(co) && lua_isyieldable(co)));
     return 1;
 }
 
@@ -190,9 +227,9 @@ static int l_close(lua_State *L) {
     sr_task *task = *slot_of(L);
     sr_frame frame = {L, task ? task->frames : NULL};
     *slot_of(co) = task;
-    if (task) task->frames = &frame;
+    push_frame(task, &frame);
     int status = sr_closethread(co, L);
-    if (task) task->frames = frame.up;
+    pop_frame(task, &frame);
     *slot_of(co) = NULL;
     lua_pushboolean(L, status == LUA_OK);
     if (status == LUA_OK) return 1;

@@ -137,6 +137,20 @@ void sr_group_fail(lua_State *L, sr_group *group) {
     sr_scope_cancel(&group->scope, SR_CANCELLED, "a task of the same group failed", 0);
 }
 
+static void close_group(lua_State *L, sr_group *group) {
+    group->open = false;
+    sr_scope_remove(&group->scope);
+    sr_unanchor(L, group);
+}
+
+/* Its tasks, cancelled, still clean up: it stays in the tree until the last has ended. */
+void sr_group_orphan(sr_group *group) {
+    group->open = false;
+    group->orphan = true;
+    sr_scope_disown(&group->scope);
+    if (group->live == 0) close_group(group->scope.vm->L, group);
+}
+
 /* A child ended: wake whoever waits for a place, and at zero whoever joins. */
 void sr_group_task_done(sr_group *group) {
     group->live--;
@@ -155,6 +169,7 @@ void sr_group_task_done(sr_group *group) {
         j->list = NULL;
         sr_op_done(&j->op);
     }
+    if (group->orphan && group->live == 0) close_group(group->scope.vm->L, group);
 }
 
 static int raise_first_error(lua_State *L, sr_group *group) {
@@ -169,12 +184,6 @@ static int raise_first_error(lua_State *L, sr_group *group) {
         return sr_raise(L, SR_LIMIT, "ENOMEM", "a task of the group ran out of memory");
     }
     return 0;
-}
-
-static void close_group(lua_State *L, sr_group *group) {
-    group->open = false;
-    sr_scope_remove(&group->scope);
-    sr_unanchor(L, group);
 }
 
 /* Stack: group, error of the body (nil for none). A body that was only cancelled because
@@ -199,16 +208,24 @@ static int closed(lua_State *L, sr_group *group) {
     return 0;
 }
 
-static int close_finish(lua_State *L, sr_op *op) {
-    (void)op;
-    return closed(L, check_group(L, 1));
-}
+static int close_finish(lua_State *L, sr_op *op);
 
 static const sr_op_class close_class = {.name = "task.group:close",
                                         .finish = close_finish,
                                         .cancel = join_cancel,
                                         .free = join_free,
                                         .steady = true};
+
+static int wait_and_close(lua_State *L, sr_group *group) {
+    if (group->live == 0) return closed(L, group);
+    return sr_wait(L, join_new(L, &close_class, &group->waiters, JOIN_GROUP), SR_FOREVER);
+}
+
+/* Somebody who waited for a place may have taken it before the owner came to run. */
+static int close_finish(lua_State *L, sr_op *op) {
+    (void)op;
+    return wait_and_close(L, check_group(L, 1));
+}
 
 /* group:close(error?) and the group's __close. Only the task that opened it may. */
 static int l_group_close(lua_State *L) {
@@ -221,8 +238,7 @@ static int l_group_close(lua_State *L) {
             "task.group:close: only the task that opened the group closes it");
     if (!lua_isnil(L, 2))
         sr_scope_cancel(&group->scope, SR_CANCELLED, "its group was left by an error", 0);
-    if (group->live == 0) return closed(L, group);
-    return sr_wait(L, join_new(L, &close_class, &group->waiters, JOIN_GROUP), SR_FOREVER);
+    return wait_and_close(L, group);
 }
 
 static int join_finish(lua_State *L, sr_op *op) {
@@ -252,7 +268,22 @@ static int l_group_cancel(lua_State *L) {
     return 0;
 }
 
+static int place_finish(lua_State *L, sr_op *op);
+
+static const sr_op_class place_class = {.name = "task.group:spawn (its limit is reached)",
+                                        .finish = place_finish,
+                                        .cancel = join_cancel,
+                                        .free = join_free};
+
+/* Again after each wait: the group may be closed by then, or the place be taken. */
 static int spawn(lua_State *L, sr_group *group) {
+    if (!group->open)
+        return sr_raise(L, SR_USAGE, NULL, "task.group:spawn: the group is closed");
+    if (group->limit != 0 && (lua_Integer)group->live >= group->limit) {
+        sr_can_wait(L);
+        return sr_wait(L, join_new(L, &place_class, &group->waiters, JOIN_PLACE),
+                       SR_FOREVER);
+    }
     sr_task_spawn(L, lua_gettop(L) - 2, &group->scope, group);
     return 1;
 }
@@ -262,21 +293,11 @@ static int place_finish(lua_State *L, sr_op *op) {
     return spawn(L, check_group(L, 1));
 }
 
-static const sr_op_class place_class = {.name = "task.group:spawn (its limit is reached)",
-                                        .finish = place_finish,
-                                        .cancel = join_cancel,
-                                        .free = join_free};
-
 /* group:spawn(fn, …) → task. Waits for a place when the group has a limit. */
 static int l_group_spawn(lua_State *L) {
     sr_group *group = check_group(L, 1);
     luaL_checktype(L, 2, LUA_TFUNCTION);
-    if (!group->open)
-        return sr_raise(L, SR_USAGE, NULL, "task.group:spawn: the group is closed");
-    if (group->limit == 0 || (lua_Integer)group->live < group->limit)
-        return spawn(L, group);
-    sr_can_wait(L);
-    return sr_wait(L, join_new(L, &place_class, &group->waiters, JOIN_PLACE), SR_FOREVER);
+    return spawn(L, group);
 }
 
 /* Cancelled before it was closed, or never: at the end of its VM. */
@@ -321,7 +342,7 @@ static int l_group(lua_State *L) {
 /* A generator that was dropped inside task.timeout never leaves its scope by itself. */
 static int l_scope_gc(lua_State *L) {
     sr_scope *scope = lua_touserdata(L, 1);
-    if (scope->owner) sr_scope_remove(scope);
+    if (scope->vm) sr_scope_remove(scope);
     return 0;
 }
 

@@ -144,6 +144,8 @@ static bool settled(sr_loop *loop) {
 
 static int turn_virtual(sr_loop *loop, sr_err *err) {
     if (loop->heap_len && sr_timers_next(loop) <= loop->clock.mono) {
+        round_of_uv(loop,
+                    UV_RUN_NOWAIT); /* sleeps for nothing must not starve the rest */
         sr_timers_fire(loop);
         return 0;
     }

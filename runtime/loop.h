@@ -37,6 +37,7 @@ struct sr_loop {
     sr_clock clock;
     sr_timer **heap;
     uint32_t heap_len, heap_cap;
+    uint32_t timer_order; /* of the next timer that is armed */
     sr_task *ready_first, *ready_last;
     bool polling;      /* inside uv_run: a task made ready must not wait for its poll */
     unsigned outside;  /* exchanges only the outside world can finish */
@@ -59,7 +60,9 @@ int sr_loop_run(sr_loop *loop, bool (*until)(void *arg), void *arg, sr_err *err)
 /* timer.c */
 void sr_timers_fire(sr_loop *loop);
 int64_t sr_timers_next(sr_loop *loop); /* INT64_MAX when none */
-void sr_timers_arm(sr_loop *loop);     /* set the alarm for the earliest */
+/* The instant so many seconds from now; the end of time when it lies beyond. */
+int64_t sr_mono_after(sr_loop *loop, double seconds);
+void sr_timers_arm(sr_loop *loop); /* set the alarm for the earliest */
 
 /* Push to a closer list / run and free it. */
 int sr_closer_push(sr_closer **list, void (*fn)(void *), void *arg);

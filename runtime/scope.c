@@ -3,12 +3,16 @@
 
 #include "vm.h"
 
-void sr_scope_init(sr_scope *scope, sr_vm *vm, sr_scope *parent) {
-    *scope = (sr_scope){.vm = vm, .parent = parent};
-    if (!parent) return;
+static void link_scope(sr_scope *scope, sr_scope *parent) {
+    scope->parent = parent;
     scope->next = parent->children;
     if (scope->next) scope->next->prev = scope;
     parent->children = scope;
+}
+
+void sr_scope_init(sr_scope *scope, sr_vm *vm, sr_scope *parent) {
+    *scope = (sr_scope){.vm = vm};
+    if (parent) link_scope(scope, parent);
 }
 
 static void unlink_scope(sr_scope *scope) {
@@ -39,22 +43,75 @@ void sr_scope_push(sr_task *task, sr_scope *scope, bool shield) {
     task->scope = scope;
 }
 
-/* Scopes close in reverse order, except a group that was closed late or never: then the
- * scopes above it move to its parent. */
-void sr_scope_remove(sr_scope *scope) {
+static void pop_scope(sr_scope *scope) {
     sr_task *task = scope->owner;
+    if (task && task->scope == scope) task->scope = scope->parent;
+    scope->owner = NULL;
+}
+
+/* Scopes close in reverse order, except a group that was closed late or never: then the
+ * scopes above it move to its parent. A second time, or on a root, nothing happens: the
+ * task that opened a scope may end before the generator that lies in it is resumed. */
+void sr_scope_remove(sr_scope *scope) {
     sr_timer_stop(scope->vm->loop, &scope->timer);
+    if (!scope->parent) return;
     while (scope->children) {
         sr_scope *child = scope->children;
         unlink_scope(child);
-        child->parent = scope->parent;
-        child->next = scope->parent->children;
-        if (child->next) child->next->prev = child;
-        scope->parent->children = child;
+        link_scope(child, scope->parent);
     }
-    if (task && task->scope == scope) task->scope = scope->parent;
+    pop_scope(scope);
     unlink_scope(scope);
-    scope->owner = NULL;
+    scope->parent = NULL;
+}
+
+void sr_scope_disown(sr_scope *scope) {
+    sr_timer_stop(scope->vm->loop, &scope->timer);
+    pop_scope(scope);
+}
+
+void sr_scope_abandon(sr_scope *top) {
+    for (sr_scope *at = top;;) {
+        while (at->children)
+            at = at->children;
+        while (at->tasks)
+            sr_task_abandon(at->tasks);
+        if (at == top) break;
+        sr_scope *parent = at->parent;
+        at->owner = NULL;
+        sr_scope_remove(at);
+        at = parent;
+    }
+    sr_timer_stop(top->vm->loop, &top->timer);
+}
+
+/* A generator that yields inside task.timeout or task.shield takes these scopes along, so
+ * that its deadline does not bind whoever asked it for a value. A group stays: its tasks
+ * belong to the task that opened it, which cannot end before them. */
+sr_scope *sr_scope_detach(sr_task *task, const sr_scope *outer) {
+    sr_scope *top = task->scope;
+    for (sr_scope *at = top; at != outer; at = at->parent)
+        if (at == task->base || at->is_group) return NULL;
+    if (top == outer) return NULL;
+    while (task->scope != outer) {
+        top->bottom = task->scope;
+        pop_scope(task->scope);
+    }
+    return top;
+}
+
+void sr_scope_attach(sr_task *task, sr_scope *top) {
+    sr_scope *bottom = top->bottom;
+    sr_kind cancelled = sr_task_cancelled(task);
+    for (sr_scope *at = top;; at = at->parent) {
+        at->owner = task;
+        if (at == bottom) break;
+    }
+    unlink_scope(bottom);
+    link_scope(bottom, task->scope);
+    if (cancelled && !bottom->shield)
+        sr_scope_cancel(bottom, cancelled, task->scope->why, task->scope->seconds);
+    task->scope = top;
 }
 
 static void on_deadline(sr_timer *timer) {
@@ -65,22 +122,43 @@ static void on_deadline(sr_timer *timer) {
 void sr_scope_deadline(sr_scope *scope, double seconds) {
     sr_loop *loop = scope->vm->loop;
     scope->seconds = seconds;
-    int64_t due = sr_mono(loop) + (int64_t)(seconds * (double)SR_NS);
+    int64_t due = sr_mono_after(loop, seconds);
     /* Without memory for the timer the deadline counts as passed, which is safe. */
     if (sr_timer_start(loop, &scope->timer, due, on_deadline) != 0)
         sr_scope_cancel(scope, SR_TIMEOUT, NULL, seconds);
 }
 
-void sr_scope_cancel(sr_scope *scope, sr_kind kind, const char *why, double seconds) {
-    if (scope->cancelled) return;
+static void mark_cancelled(sr_scope *scope, sr_kind kind, const char *why,
+                           double seconds) {
     scope->cancelled = (uint8_t)kind;
     scope->why = why;
     scope->seconds = seconds;
     for (sr_task *task = scope->tasks; task; task = task->next_task)
         if (task->scope == scope) sr_task_interrupt(task);
-    for (sr_scope *child = scope->children; child; child = child->next)
-        if (!child->shield) sr_scope_cancel(child, kind, why, seconds);
-    if (scope->owner && scope->owner->scope == scope) sr_task_interrupt(scope->owner);
+}
+
+/* The first of these siblings that a cancellation enters, or NULL. */
+static sr_scope *first_open(sr_scope *scope) {
+    while (scope && (scope->shield || scope->cancelled))
+        scope = scope->next;
+    return scope;
+}
+
+/* Down the tree without recursion (a script nests as deep as it likes): a scope's tasks
+ * first, then what is below it, its owner last. */
+void sr_scope_cancel(sr_scope *top, sr_kind kind, const char *why, double seconds) {
+    if (top->cancelled) return;
+    mark_cancelled(top, kind, why, seconds);
+    for (sr_scope *at = top, *next;; at = next) {
+        next = first_open(at->children);
+        while (!next) {
+            if (at->owner && at->owner->scope == at) sr_task_interrupt(at->owner);
+            if (at == top) return;
+            next = first_open(at->next);
+            if (!next) at = at->parent;
+        }
+        mark_cancelled(next, kind, why, seconds);
+    }
 }
 
 void sr_task_cancel(sr_task *task, const char *why) {

@@ -33,7 +33,7 @@ static struct {
 static void on_guard(lua_State *L, lua_Debug *ar) {
     (void)ar;
     sr_task *task = sr_task_of(L);
-    if (!task || task->unwinding || !sr_task_cancelled(task)) return;
+    if (!task || !sr_task_cancelled(task) || sr_task_in_cleanup(task, L)) return;
     if (state.every > 1) state.every /= 2;
     lua_sethook(L, on_guard, LUA_MASKCOUNT, state.every);
     sr_err err;
@@ -43,6 +43,12 @@ static void on_guard(lua_State *L, lua_Debug *ar) {
 
 void sr_signal_guard(lua_State *L) {
     lua_sethook(L, on_guard, LUA_MASKCOUNT, HOOK_EVERY);
+}
+
+void sr_signal_guard_task(sr_task *task) {
+    sr_signal_guard(task->inner);
+    for (sr_frame *frame = task->frames; frame; frame = frame->up)
+        sr_signal_guard(frame->L);
 }
 
 static const char *reason(int number) {
@@ -90,10 +96,19 @@ static void on_hook(lua_State *L, lua_Debug *ar) {
     on_guard(L, ar);
 }
 
+static void hook(lua_State *L) {
+    lua_sethook(L, on_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+}
+
+/* The running coroutine may be about to yield or end, so those that resumed it have the
+ * hook as well. */
 static void wake(void) {
     sr_task *task = sr_running;
-    if (task)
-        lua_sethook(task->inner, on_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+    if (task) {
+        hook(task->inner);
+        for (sr_frame *frame = task->frames; frame; frame = frame->up)
+            hook(frame->L);
+    }
     uv_async_send(&state.async);
 }
 

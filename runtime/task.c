@@ -92,7 +92,7 @@ static void drop_op(sr_task *task) {
 
 /* ---------------------------------------------------------------- waiting */
 
-static bool in_close_handler(lua_State *L) {
+bool sr_in_close_handler(lua_State *L) {
     lua_Debug ar;
     for (int level = 0; lua_getstack(L, level, &ar); level++) {
         lua_getinfo(L, "n", &ar);
@@ -103,8 +103,11 @@ static bool in_close_handler(lua_State *L) {
     return false;
 }
 
-static bool in_cleanup(sr_task *task, lua_State *L) {
-    return task->unwinding > 0 || in_close_handler(L);
+bool sr_task_in_cleanup(const sr_task *task, lua_State *L) {
+    if (task->unwinding > 0 || task->closing || sr_in_close_handler(L)) return true;
+    for (const sr_frame *frame = task->frames; frame; frame = frame->up)
+        if (sr_in_close_handler(frame->L)) return true;
+    return false;
 }
 
 static void on_timer(sr_timer *timer) {
@@ -118,16 +121,17 @@ static void on_timer(sr_timer *timer) {
 /* Clean-up after cancellation may wait, all in all for SR_GRACE. */
 static void limit_to_grace(sr_task *task) {
     sr_loop *loop = task->vm->loop;
-    if (!task->grace_until) task->grace_until = sr_mono(loop) + SR_GRACE;
+    if (!task->grace_until) task->grace_until = sr_mono_after(loop, SR_GRACE_SECONDS);
     if (task->timer.at && task->timer.due <= task->grace_until) return;
     task->graceful = true;
-    (void)sr_timer_start(loop, &task->timer, task->grace_until, on_timer);
+    if (sr_timer_start(loop, &task->timer, task->grace_until, on_timer) != 0)
+        on_timer(&task->timer); /* without memory for a timer there is no grace */
 }
 
 void sr_task_interrupt(sr_task *task) {
     if (task->state != TASK_WAITING) return;
     if (task->op && task->op->cls->steady) return;
-    if (in_cleanup(task, task->inner)) {
+    if (sr_task_in_cleanup(task, task->inner)) {
         limit_to_grace(task);
         return;
     }
@@ -152,7 +156,7 @@ static int refuse(lua_State *L, sr_task *task, const sr_op *op, sr_err *err) {
             "the waiting before or after it",
             sr_in_the_way(L, task, name, sizeof name));
     if (!sr_task_cancelled(task) || (op && op->cls->steady)) return 0;
-    if (in_cleanup(task, L) &&
+    if (sr_task_in_cleanup(task, L) &&
         (!task->grace_until || sr_mono(task->vm->loop) < task->grace_until))
         return 0;
     sr_task_cancel_err(task, err);
@@ -213,16 +217,16 @@ static int wait_k(lua_State *L, int status, lua_KContext ctx) {
 
 static int park(lua_State *L, sr_task *task, double timeout) {
     sr_loop *loop = task->vm->loop;
+    if (timeout >= 0 &&
+        sr_timer_start(loop, &task->timer, sr_mono_after(loop, timeout), on_timer) != 0) {
+        drop_op(task);
+        return luaL_error(L, "not enough memory for a timer");
+    }
     task->state = TASK_WAITING;
     task->wake = SR_NONE;
     task->graceful = false;
     task->timeout = (float)timeout;
     task->inner = L;
-    if (timeout >= 0) {
-        int64_t due = sr_mono(loop) + (int64_t)(timeout * (double)SR_NS);
-        if (sr_timer_start(loop, &task->timer, due, on_timer) != 0)
-            return luaL_error(L, "not enough memory for a timer");
-    }
     if (sr_task_cancelled(task) && !(task->op && task->op->cls->steady))
         limit_to_grace(task);
     task->parked = true;
@@ -265,8 +269,11 @@ static bool drop_scopes(sr_task *task) {
     while (task->scope != task->base) {
         sr_scope *scope = task->scope;
         sr_scope_cancel(scope, SR_CANCELLED, "its task ended", 0);
-        sr_scope_remove(scope);
         group |= scope->is_group;
+        if (scope->is_group)
+            sr_group_orphan((sr_group *)scope);
+        else
+            sr_scope_remove(scope);
     }
     return group;
 }
@@ -286,13 +293,14 @@ static void close_left_scopes(lua_State *L, sr_task *task) {
 static void report_error(lua_State *L, sr_task *task) {
     if (caused_by_cancel(L, task) || task == task->vm->main) return;
     lua_pushvalue(L, -1);
-    if (task->group) {
+    if (task->group && !task->group->orphan) {
         sr_group_fail(L, task->group);
         return;
     }
     task->vm->failed = true;
     lua_getfield(L, -1, "trace");
-    sr_log(L, SR_ERROR, "task", "a daemon failed: %s", luaL_tolstring(L, -2, NULL));
+    sr_log(L, SR_ERROR, "task", "%s failed: %s", task->daemon ? "a daemon" : "a task",
+           luaL_tolstring(L, -2, NULL));
     sr_log(L, SR_ERROR, "task", "%s", lua_isstring(L, -2) ? lua_tostring(L, -2) : "");
     lua_pop(L, 3);
 }
@@ -408,16 +416,23 @@ static int l_end_badly(lua_State *L) {
     return 0;
 }
 
-/* The coroutine itself failed (no memory): the error is on its stack, unreported. */
+/* The coroutine itself failed (no memory): the error is on its stack, unreported. If
+ * there is no memory for the report either, that becomes the task's error. */
 static void end_badly(sr_task *task) {
     lua_State *L = task->vm->L;
     task->ok = false;
     task->nresults = 1;
-    task->vm->failed = true;
-    if (task->group) task->group->lost_error = true;
     lua_pushcfunction(L, l_end_badly);
     lua_pushlightuserdata(L, task);
-    if (lua_pcall(L, 1, 0, 0) != LUA_OK) lua_pop(L, 1);
+    if (lua_pcall(L, 1, 0, 0) == LUA_OK) return;
+    lua_xmove(L, task->L, 1);
+    if (!task->group || task->group->orphan) {
+        task->vm->failed = true;
+        return;
+    }
+    task->group->lost_error = true;
+    sr_scope_cancel(&task->group->scope, SR_CANCELLED, "a task of the same group failed",
+                    0);
 }
 
 static void end_task(sr_task *task, int status) {
@@ -442,7 +457,7 @@ static void resume(sr_task *task) {
     int nargs = task->state == TASK_NEW ? task->nresults : 0, nresults;
     sr_vm *vm = task->vm;
     task->state = TASK_RUNNING;
-    task->parked = false;
+    task->parked = task->closing = false;
     task->inner = task->L;
     sr_running = task;
     if (vm->exiting) sr_signal_guard(task->L);
@@ -453,6 +468,31 @@ static void resume(sr_task *task) {
         end_task(task, status);
     else if (!task->parked)
         make_ready(task); /* a foreign lua_yield: just a turn for the others */
+}
+
+static void leave_ready_queue(sr_loop *loop, sr_task *task) {
+    sr_task *before = NULL;
+    for (sr_task *at = loop->ready_first; at != task; at = at->next)
+        before = at;
+    if (before)
+        before->next = task->next;
+    else
+        loop->ready_first = task->next;
+    if (loop->ready_last == task) loop->ready_last = before;
+}
+
+/* The state is closed although the task never ended: nothing may point to it from now on.
+ */
+void sr_task_abandon(sr_task *task) {
+    sr_loop *loop = task->vm->loop;
+    if (task->state == TASK_READY || task->state == TASK_NEW)
+        leave_ready_queue(loop, task);
+    sr_timer_stop(loop, &task->timer);
+    task->state = TASK_DONE;
+    *slot_of(task->L) = NULL;
+    drop_op(task);
+    unlink_task(task);
+    task->vm->ntasks--;
 }
 
 /* Those ready on entry; tasks they wake have the next turn, after I/O. */

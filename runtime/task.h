@@ -17,8 +17,9 @@ typedef struct sr_frame sr_frame;
 
 struct sr_scope {
     sr_scope *parent, *children, *next, *prev;
-    sr_task *tasks; /* whose base this is */
-    sr_task *owner; /* on whose stack it lies; NULL for a VM's root scopes */
+    sr_task *tasks;   /* whose base this is */
+    sr_task *owner;   /* on whose stack it lies; NULL for root scopes and those away */
+    sr_scope *bottom; /* of the scopes a generator took away, kept in the top one */
     sr_vm *vm;
     sr_timer timer;    /* the deadline, if armed */
     double seconds;    /* its length, for the message */
@@ -44,18 +45,19 @@ struct sr_task {
     lua_State *L;
     lua_State *inner; /* innermost coroutine, running or parked */
     sr_scope *base, *scope;
-    sr_group *group; /* that spawned it, or NULL */
-    sr_op *op;       /* waited for; NULL while sleeping */
-    sr_op *joiners;  /* waits of others for this task's end */
-    sr_frame *frames;
-    sr_timer timer;      /* the wait's own time-out, or the sleep */
-    int64_t grace_until; /* end of clean-up after cancellation, 0: not begun */
-    float timeout;       /* seconds, for the message */
+    sr_group *group;           /* that spawned it, or NULL */
+    sr_op *op;                 /* waited for; NULL while sleeping */
+    sr_op *joiners;            /* waits of others for this task's end */
+    sr_frame *volatile frames; /* also read by signal handlers */
+    sr_timer timer;            /* the wait's own time-out, or the sleep */
+    int64_t grace_until;       /* end of clean-up after cancellation, 0: not begun */
+    float timeout;             /* seconds, for the message */
     uint32_t id;
     int nresults;
     uint16_t unwinding; /* errors on their way through pending <close> variables */
     uint8_t state, wake, cancelled;
-    bool parked; /* a yield on its way to the scheduler is a wait, not coroutine.yield */
+    bool closing; /* a <close> handler runs in a coroutine below the parked one */
+    bool parked;  /* a yield on its way to the scheduler is a wait, not coroutine.yield */
     bool graceful; /* the armed timer is the end of the grace, not the wait's own */
     bool daemon, ok;
 };
@@ -67,16 +69,26 @@ struct sr_group {
     unsigned live;
     int error; /* registry reference to the first child's error, or LUA_NOREF */
     bool open, lost_error;
+    bool orphan; /* its owner ended without closing it */
 };
 
 #define SR_TASK_TYPE "task"
 #define SR_GROUP_TYPE "task.group"
-#define SR_GRACE (10 * SR_NS) /* for clean-up after cancellation */
+#define SR_GRACE_SECONDS 10.0 /* for clean-up after cancellation */
 
 /* scope.c */
 void sr_scope_init(sr_scope *scope, sr_vm *vm, sr_scope *parent);
 void sr_scope_push(sr_task *task, sr_scope *scope, bool shield);
 void sr_scope_remove(sr_scope *scope); /* from its owner's stack and from the tree */
+/* From its owner's stack only: it stays in the tree until its tasks have ended. */
+void sr_scope_disown(sr_scope *scope);
+/* Take the scopes above outer off the task's stack, for a coroutine that yields; NULL
+ * when there are none or one is a group. Put them back on the stack of the task that
+ * resumes. */
+sr_scope *sr_scope_detach(sr_task *task, const sr_scope *outer);
+void sr_scope_attach(sr_task *task, sr_scope *top);
+/* Let go of every task and scope below, running nothing: the VM is freed. */
+void sr_scope_abandon(sr_scope *top);
 void sr_scope_deadline(sr_scope *scope, double seconds);
 void sr_scope_cancel(sr_scope *scope, sr_kind kind, const char *why, double seconds);
 void sr_task_cancel(sr_task *task, const char *why);
@@ -87,6 +99,11 @@ void sr_task_cancel_err(const sr_task *task, sr_err *err);
 /* Spawn the function and nargs arguments on top of L (popped); push the task userdata. */
 sr_task *sr_task_spawn(lua_State *L, int nargs, sr_scope *base, sr_group *group);
 void sr_task_interrupt(sr_task *task);
+/* Whether L, which runs in the task, is in a <close> handler or on its way through some.
+ */
+bool sr_task_in_cleanup(const sr_task *task, lua_State *L);
+bool sr_in_close_handler(lua_State *L);
+void sr_task_abandon(sr_task *task);
 int sr_sleep(lua_State *L, double seconds);
 void sr_task_describe(const sr_task *task, char *buf, size_t size);
 /* The task that runs now, for signal handlers; NULL while callbacks run. */
@@ -94,10 +111,12 @@ extern sr_task *volatile sr_running;
 
 /* signals.c */
 void sr_signal_guard(lua_State *L); /* make a script that ends keep to the cancellation */
+void sr_signal_guard_task(sr_task *task); /* the same for all its running coroutines */
 
 /* group.c */
 sr_op *sr_join_next(sr_op *op); /* the next in the list of waits it is in */
 void sr_group_task_done(sr_group *group);
+void sr_group_orphan(sr_group *group);             /* its owner ends and it is open */
 void sr_group_fail(lua_State *L, sr_group *group); /* error object on top, popped */
 int sr_open_task_core(lua_State *L);
 

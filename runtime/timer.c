@@ -9,7 +9,8 @@
 #include "loop.h"
 
 static bool earlier(const sr_timer *a, const sr_timer *b) {
-    return a->due < b->due;
+    if (a->due != b->due) return a->due < b->due;
+    return (int32_t)(a->order - b->order) < 0; /* the counter may wrap */
 }
 
 static void place(sr_loop *loop, uint32_t i, sr_timer *timer) {
@@ -68,6 +69,7 @@ int sr_timer_start(sr_loop *loop, sr_timer *timer, int64_t due,
     }
     timer->due = due;
     timer->fire = fire;
+    timer->order = loop->timer_order++;
     sift_up(loop, loop->heap_len++, timer);
     if (timer->at == 1) sr_timers_arm(loop);
     return 0;
@@ -78,6 +80,9 @@ void sr_timer_stop(sr_loop *loop, sr_timer *timer) {
     uint32_t i = timer->at - 1;
     timer->at = 0;
     sr_timer *last = loop->heap[--loop->heap_len];
+    /* An alarm for nobody would keep the loop alive, and a deadlock unseen, until then.
+     */
+    if (loop->heap_len == 0 && !loop->clock.is_virtual) uv_timer_stop(&loop->alarm);
     if (last == timer) return;
     if (i > 0 && earlier(last, loop->heap[(i - 1) / 2]))
         sift_up(loop, i, last);
@@ -89,11 +94,13 @@ int64_t sr_timers_next(sr_loop *loop) {
     return loop->heap_len ? loop->heap[0]->due : INT64_MAX;
 }
 
-/* Only those due on entry: one that its own callback re-arms for "now" waits a turn. */
+/* Only those armed on entry: one re-armed for "now" by its own callback waits a turn. */
 void sr_timers_fire(sr_loop *loop) {
     int64_t now = sr_mono(loop);
+    uint32_t later = loop->timer_order;
     while (loop->heap_len && loop->heap[0]->due <= now) {
         sr_timer *timer = loop->heap[0];
+        if ((int32_t)(timer->order - later) >= 0) break;
         sr_timer_stop(loop, timer);
         timer->fire(timer);
     }

@@ -46,6 +46,7 @@ static int l_exit(lua_State *L) {
     else
         status = (int)luaL_optinteger(L, 1, EXIT_SUCCESS);
     sr_vm_exit(vm, status, "os.exit() was called");
+    if (sr_task_of(L)) sr_signal_guard_task(sr_task_of(L)); /* a pcall does not stop it */
     return sr_raise(L, SR_CANCELLED, "EXIT", "os.exit(%d)", status);
 }
 
@@ -183,6 +184,7 @@ static void unlink_vm(sr_vm *vm) {
 
 void sr_vm_free(sr_vm *vm) {
     if (!vm) return;
+    sr_scope_abandon(&vm->root);
     sr_closers_run(&vm->closers);
     lua_close(vm->L);
     unlink_vm(vm);

@@ -11,7 +11,7 @@
 static unsigned pool_size(void) {
     const char *text = getenv("UV_THREADPOOL_SIZE");
     long n = text ? strtol(text, NULL, 10) : 4;
-    return n < 1 ? 4 : (unsigned)n;
+    return n < 1 ? 1 : (unsigned)n; /* as libuv reads it */
 }
 
 static unsigned cpu_places(void) {

@@ -7,6 +7,7 @@
 
 local core = require "task.core"
 local args = require "args"
+local error_object = require("errors").object
 
 local task = {}
 for name, fn in pairs(core) do
@@ -21,11 +22,12 @@ local EACH = {
 --- The errors of task.each: a list by item position. One that nobody looks at sets the
 --- exit status to 1 and is logged when the program ends.
 local unread = setmetatable({}, {__mode = "k"})
+local pending, made = {}, 0 -- those not read yet, with their place in time
 local errors_mt = {}
 
 local function read(list)
   local real = getmetatable(list) == "task.errors" and unread[list]
-  if real then real.read = true end
+  pending[real] = nil
   return real.items
 end
 
@@ -41,23 +43,22 @@ function errors_mt.__pairs(list) return pairs(read(list)) end
 errors_mt.__metatable = "task.errors"
 errors_mt.__name = "task.errors"
 
-local pending = {}
-
 local function error_list(items)
-  local real = {items = items, read = next(items) == nil}
+  local real = {items = items}
   local list = setmetatable({}, errors_mt)
   unread[list] = real
-  if not real.read then pending[#pending + 1] = real end
+  made = made + 1
+  if next(items) ~= nil then pending[real] = made end
   return list
 end
 
 --- Called when the program ends: errors of task.each that nobody read. Returns their list.
 function task.unread_errors()
-  local left = {}
-  for _, real in ipairs(pending) do
-    if not real.read then
-      for _, err in pairs(real.items) do left[#left + 1] = err end
-    end
+  local lists, left = {}, {}
+  for real in pairs(pending) do lists[#lists + 1] = real end
+  table.sort(lists, function(a, b) return pending[a] < pending[b] end)
+  for _, real in ipairs(lists) do
+    for _, err in pairs(real.items) do left[#left + 1] = err end
   end
   pending = {}
   if #left > 0 then core.fail() end
@@ -86,7 +87,7 @@ function task.each(list, options, fn)
         errors[i] = ...
       end
     end
-    note(xpcall(fn, require("errors").object, item, i))
+    note(xpcall(fn, error_object, item, i))
   end
   local group <close> = core.group{limit = options.limit or 16}
   for i, item in ipairs(list) do group:spawn(one, item, i) end
@@ -104,7 +105,7 @@ function task.race(...)
   local group <close> = core.group()
   for i = 1, fns.n do
     group:spawn(function()
-      local outcome = table.pack(pcall(fns[i]))
+      local outcome = table.pack(xpcall(fns[i], error_object))
       if winner then return end
       if not outcome[1] and task.cancelled() then error(outcome[2], 0) end
       winner = outcome
