@@ -6,20 +6,26 @@
 #   make lint     clang-tidy, cppcheck, luacheck, clang-format
 #   make bench    the numbers, each beside its reference, as a ratio
 #   make soak     the longer counts
+#   make fuzz     each parser against made-up input, SECONDS (20) a target, with clang
 #   make install  to PREFIX (default /usr/local)
 
 PREFIX ?= /usr/local
 JOBS   ?= $(shell nproc)
+SECONDS = 20
 
 BUILD_PACKAGES = gcc make cmake pkg-config liblua5.4-dev libuv1-dev libcurl4-openssl-dev \
   libssl-dev libcjson-dev libmicrohttpd-dev libedit-dev
 DEMO_PACKAGES  = $(BUILD_PACKAGES) pebble
 TEST_PACKAGES  = $(DEMO_PACKAGES) curl openssl nginx tmux lua-check clang-format valgrind
 LINT_PACKAGES  = $(BUILD_PACKAGES) clang-tidy clang-format cppcheck lua-check
+FUZZ_PACKAGES  = $(BUILD_PACKAGES) clang libclang-rt-14-dev
 BENCH_PACKAGES = $(TEST_PACKAGES) uacme lua5.4 util-linux
 
-.PHONY: all build demo test lint bench soak install clean
+.PHONY: all build demo test lint bench soak fuzz install clean
 all: build
+
+FUZZ_OPTIONS = -DCMAKE_C_COMPILER=clang -DCMAKE_C_FLAGS=-fsanitize=fuzzer-no-link \
+  -DSR_SANITIZE=ON -DSR_FUZZ=ON
 
 # $(call need,PACKAGES): install what is missing, and say so.
 define need
@@ -71,8 +77,13 @@ soak:
 	$(call compile,build,,secrun)
 	@tests/soak/run.sh
 
+fuzz:
+	$(call need,$(FUZZ_PACKAGES))
+	$(call compile,build-fuzz,$(FUZZ_OPTIONS),fuzz_programs)
+	@tests/fuzz/run.sh build-fuzz $(SECONDS)
+
 install: build
 	@cmake --install build --prefix $(PREFIX)
 
 clean:
-	rm -rf build build-asan
+	rm -rf build build-asan build-fuzz
