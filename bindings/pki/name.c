@@ -91,11 +91,21 @@ void sr_dn_read(const X509_NAME *name, sr_arena *arena, sr_dn *ret_dn) {
     *ret_dn = dn;
 }
 
+/* Every byte as \xNN, so that what is no address never reads like one. */
+static const char *escaped(sr_arena *arena, const unsigned char *in, size_t len) {
+    char *text = sr_arena_alloc(arena, len * 4 + 1), *out = text;
+    if (!text) return "";
+    for (size_t i = 0; i < len; i++)
+        out += sprintf(out, "\\x%02x", in[i]);
+    *out = '\0';
+    return text;
+}
+
 static const char *address_text(const ASN1_OCTET_STRING *ip, sr_arena *arena) {
     char text[INET6_ADDRSTRLEN];
     const unsigned char *data = ASN1_STRING_get0_data(ip);
     int len = ASN1_STRING_length(ip);
-    if (len != 4 && len != 16) return printable(arena, data, (size_t)len, false);
+    if (len != 4 && len != 16) return escaped(arena, data, (size_t)len);
     inet_ntop(len == 4 ? AF_INET : AF_INET6, data, text, sizeof text);
     return sr_arena_text(arena, text, strlen(text));
 }

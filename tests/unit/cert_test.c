@@ -135,6 +135,28 @@ TEST(nul_in_a_name_is_shown_and_matches_nothing) {
     made_free(&m);
 }
 
+TEST(address_of_a_wrong_length_matches_nothing) {
+    /* SEQUENCE { [7] seven bytes that read "1.1.1.1" } */
+    static const char der[] = "\x30\x09\x87\x07"
+                              "1.1.1.1";
+    sr_extension_spec ext = {
+        .oid = "subjectAltName", .der = der, .der_len = sizeof der - 1};
+
+    made m =
+        make_cert_of((sr_cert_spec){.what = {.extensions = &ext, .extension_count = 1},
+                                    .not_before = NOON,
+                                    .not_after = NOON + DAY,
+                                    .path_len = -1},
+                     NULL);
+    sr_cert_info info = info_of(m.cert);
+    CHECK_INT(info.sans.count, 1);
+    CHECK_STR(info.sans.items[0].type, "ip");
+    CHECK_STR(info.sans.items[0].value, "\\x31\\x2e\\x31\\x2e\\x31\\x2e\\x31");
+    CHECK(!sr_sans_cover(&info.sans, "1.1.1.1"));
+    sr_cert_info_free(&info);
+    made_free(&m);
+}
+
 TEST(broken_extension_is_named_and_counts_as_absent) {
     sr_extension_spec ext = {
         .oid = "subjectAltName", .der = "\x02\x01\x05", .der_len = 3};
