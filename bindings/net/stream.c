@@ -341,12 +341,19 @@ static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf) {
     settle(s);
 }
 
+/* Requests for new keys or to renegotiate make TLS answer by itself. Our own writing
+ * stops well below this bound, so a peer above it sends such and does not read. */
+static bool answers_pile_up(const sr_stream *s) {
+    return sr_tls_pending(s->tls) > SR_TLS_OUT_MAX + SR_STREAM_CHUNK;
+}
+
 /* Read from the socket if there is room for it, else let the kernel push back. */
 static void set_reading(sr_stream *s) {
     bool want = s->handle == SR_HANDLE_LIVE && !s->transport_end && !s->err.kind &&
                 (s->state == SR_STREAM_HANDSHAKE || s->state == SR_STREAM_OPEN) &&
                 buffered(s) < s->bound;
-    if (want && s->tls) want = sr_tls_room(s->tls) >= SR_STREAM_CHUNK;
+    if (want && s->tls)
+        want = sr_tls_room(s->tls) >= SR_STREAM_CHUNK && !answers_pile_up(s);
     if (want == s->reading) return;
     if (want) {
         int rc = uv_read_start(&s->u.stream, on_alloc, on_read);

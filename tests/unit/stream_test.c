@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 typedef struct bench {
     sr_loop *loop;
@@ -305,6 +306,82 @@ TEST(pump_pushes_back_and_loses_nothing) {
     CHECK_INT(b.received, b.sent);
     sr_stream_notify(b.client, NULL, NULL);
     sr_stream_notify(b.app, NULL, NULL);
+    bench_free(&b);
+}
+
+/* A TLS client by hand on the other end of a socket pair. */
+typedef struct hand {
+    sr_stream *server;
+    int fd;
+    sr_tls *tls;
+} hand;
+
+static void hand_send(hand *h, sr_buf *wire, bool *ret_stuck) {
+    CHECK(sr_tls_take(h->tls, wire) == 0);
+    ssize_t n = send(h->fd, wire->data, wire->len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    *ret_stuck = n <= 0 && wire->len > 0;
+    if (n <= 0) return;
+    memmove(wire->data, wire->data + n, wire->len - (size_t)n);
+    wire->len -= (size_t)n;
+}
+
+static void turn(bench *b) {
+    for (int i = 0; i < 3; i++)
+        uv_run(sr_uv(b->loop), UV_RUN_NOWAIT);
+}
+
+static void hand_shake(bench *b, hand *h) {
+    sr_err err = {0};
+    sr_buf wire = {0};
+    char data[8192];
+    bool stuck;
+    for (int i = 0; i < 20 && sr_tls_handshake(h->tls, &err) != SR_TLS_DONE; i++) {
+        hand_send(h, &wire, &stuck);
+        turn(b);
+        ssize_t n = recv(h->fd, data, sizeof data, MSG_DONTWAIT);
+        if (n > 0) CHECK_INT(sr_tls_feed(h->tls, data, (size_t)n), n);
+    }
+    CHECK(sr_tls_handshake(h->tls, &err) == SR_TLS_DONE);
+    while (wire.len || sr_tls_pending(h->tls))
+        hand_send(h, &wire, &stuck);
+    turn(b);
+    sr_buf_free(&wire);
+    CHECK_INT(sr_stream_get_state(h->server), SR_STREAM_OPEN);
+}
+
+/* Each request for a new key makes us answer; who never reads the answers must not be
+ * able to pile them up here. */
+TEST(stream_stops_reading_a_peer_that_makes_it_answer_and_reads_nothing) {
+    bench b;
+    sr_err err = {0};
+    bool stuck = false;
+    sr_buf wire = {0};
+    bench_new(&b);
+    hand h = {.fd = -1};
+    open_pair(&b, &h.server, &h.fd);
+    h.tls = sr_tls_new(b.cctx, "srv", "srv", NOW, &err);
+    CHECK(h.tls != NULL);
+    CHECK(sr_stream_starttls(h.server, b.sctx, NULL, &err) == 0);
+    hand_shake(&b, &h);
+    size_t most = 0;
+    int turns = 0;
+    for (; turns < 200; turns++) {
+        for (int i = 0; i < 1000 && wire.len < 65536; i++) {
+            CHECK(SSL_key_update(sr_tls_ssl(h.tls), SSL_KEY_UPDATE_REQUESTED) == 1);
+            CHECK(SSL_do_handshake(sr_tls_ssl(h.tls)) == 1);
+        }
+        hand_send(&h, &wire, &stuck);
+        if (stuck) break;
+        turn(&b);
+        if (sr_stream_queued(h.server) > most) most = sr_stream_queued(h.server);
+    }
+    CHECK(stuck);
+    CHECK(most < 1 << 20);
+    sr_buf_free(&wire);
+    sr_tls_free(h.tls);
+    close(h.fd);
+    sr_stream_close(h.server);
+    sr_stream_unref(h.server);
     bench_free(&b);
 }
 
