@@ -203,13 +203,22 @@ static int sync_parent(const char *path, sr_err *err) {
     return rc;
 }
 
-/* Open to write in place; *ret_made tells whether the file is new. */
+/* Open to write in place; *ret_made tells whether the file is new. A pipe that nobody
+ * reads is an error (ENXIO): waiting for a reader would hold a thread that nothing can
+ * cancel. */
 static int open_in_place(const char *path, int flags, mode_t mode, bool *ret_made) {
     int common = O_WRONLY | O_CLOEXEC | O_NOCTTY;
     int fd = open(path, common | O_CREAT | O_EXCL | (flags & O_APPEND), mode);
     *ret_made = fd >= 0;
     if (fd >= 0 || errno != EEXIST || flags & O_EXCL) return fd;
-    return open(path, common | O_CREAT | flags, mode);
+    fd = open(path, common | O_CREAT | O_NONBLOCK | flags, mode);
+    if (fd >= 0 && fcntl(fd, F_SETFL, flags & O_APPEND) != 0) {
+        int saved = errno;
+        close(fd);
+        errno = saved;
+        return -1;
+    }
+    return fd;
 }
 
 static int write_in_place(const char *path, const void *data, size_t len,

@@ -239,6 +239,47 @@ test("reading a pipe that nobody writes to can be cancelled", function(t)
   writer:close()
 end)
 
+test("writing to a pipe that nobody reads is an error, not a wait", function(t)
+  local path = t:tmpdir() .. "/fifo"
+  require "process".run{argv = {"mkfifo", path}}
+  t:raises(function() fs.append(path, "x") end, "io", "fifo")
+  t:raises(function() fs.write(path, "x", {atomic = false}) end, "io", "fifo")
+end)
+
+--- Run a script in a mount namespace of its own, where DIR is a file system of 64 KiB.
+local function on_small_disk(t, script)
+  local dir = t:tmpdir()
+  local text = script:gsub("DIR", dir)
+  local line = [[mount -t tmpfs -o size=64k none "$1" && exec "$0" -e "$2"]]
+  return require "process".run{check = false, argv = {"unshare", "-m", "sh", "-c", line,
+    require "load".paths().program, dir, text}}
+end
+
+test("a disk that is really full: the old file stays, no temporary one does", function(t)
+  local r = on_small_disk(t, [[
+local fs, process = require "fs", require "process"
+fs.write("DIR/key", "old")
+local ok, err = pcall(fs.write, "DIR/key", ("x"):rep(200000))
+print(ok, err.kind, err.code, fs.read "DIR/key", table.concat(fs.list "DIR", " "))
+ok, err = pcall(fs.append, "DIR/log", ("x"):rep(200000))
+print(ok, err.kind, err.code)
+fs.remove "DIR/log"
+fs.write("DIR/lock", "") fs.write("DIR/fill", ("x"):rep(48000), {atomic = false})
+pcall(fs.append, "DIR/fill", ("x"):rep(65536))
+fs.lock("DIR/lock"):close()
+ok, err = pcall(fs.write, "DIR/key", "new")
+print(ok, err.code, fs.read "DIR/key")
+process.run{argv = {"mount", "-o", "remount,ro", "DIR"}}
+for _, name in ipairs{"write", "append"} do
+  ok, err = pcall(fs[name], "DIR/key", "new")
+  print(ok, err.kind, err.code)
+end
+print(fs.read "DIR/key")]])
+  t:equal({r.status, r.stderr}, {0, ""})
+  t:equal(r.stdout, "false\tio\tENOSPC\told\tkey\nfalse\tio\tENOSPC\n" ..
+    "false\tENOSPC\told\nfalse\tio\tEROFS\nfalse\tio\tEROFS\nold\n")
+end)
+
 test("reading and writing ask for permission", function(t)
   local process = require "process"
   local dir = fs.realpath(t:tmpdir())
