@@ -341,6 +341,43 @@ test("200 requests cancelled in the middle leave nothing behind", function(t)
   t:equal(#http.get(peers.start(t, always(reply(200, "next"))).url).body, 4)
 end)
 
+--- A script with 200 requests under way, half of them in the middle of a body.
+local HUNDREDS = [[
+local http, task = require "http", require "task"
+local group <close> = task.group()
+local pool = {total = 300, per_host = 300}
+local function sink() task.sleep "1h" end
+for i = 1, 200 do
+  group:spawn(http.get, "URL/", {pool = pool, timeout = "1h", sink = i % 3 == 0 and sink or nil})
+end
+group:spawn(function() error(http.get("URL/last", {pool = pool}).body) end)]]
+
+test("a script that ends in the middle of 200 requests ends in order", function(t)
+  local others, broken = 0, false
+  local peer = peers.start(t, function(conn, head)
+    if head:find "^GET /last" then
+      while not broken do task.sleep "5ms" end
+      conn:write(reply(200, "enough"))
+    else
+      others = others + 1
+      if others % 2 == 0 then
+        conn:write "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"
+      end
+    end
+    task.sleep "1h"
+  end)
+  for ending, status in pairs{signal = 130, error = 1} do
+    others, broken = 0, false
+    local child <close> = program.start{"-e", (HUNDREDS:gsub("URL", peer.url))}
+    while others < 200 do task.sleep "5ms" end
+    if ending == "signal" then child:kill "INT" else broken = true end
+    local result, said = child:wait("60s"), child:output()
+    t:equal({ending, result.status}, {ending, status})
+    assert(said:find(ending == "signal" and "interrupted" or "enough"), said)
+    assert(not said:find "Sanitizer", said)
+  end
+end)
+
 -- ---------------------------------------------------------------- redirects
 
 test("redirects are followed for GET, relative and absolute", function(t)
