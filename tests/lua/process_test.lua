@@ -92,22 +92,26 @@ test("a time-out ends the whole group", function(t)
 end)
 
 test("who ignores TERM gets KILL after the grace", function(t)
-  local before = os.clock()
-  t:raises(function()
-    process.run{argv = {"sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"},
-      timeout = "200ms"}
-  end, "timeout", "deaf")
-  t:equal(os.clock() - before < 5, true)
+  local span, err = 0.2, nil
+  repeat -- a machine under load may not even have started the shell in time
+    err = t:raises(function()
+      process.run{argv = {"sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"},
+        timeout = span}
+    end, "timeout")
+    span = span * 3
+  until tostring(err):find "deaf" or span > 60
+  assert(tostring(err):find "deaf", tostring(err))
 end)
 
 test("cancelling ends and reaps the child before it goes on", function(t)
-  local dir = t:tmpdir()
-  t:raises(function()
-    task.timeout("300ms", function()
-      sh("echo $$ >" .. dir .. "/pid; sleep 60")
-    end)
-  end, "timeout")
-  t:equal(alive(tonumber(fs.read(dir .. "/pid"))), false)
+  local path = t:tmpdir() .. "/pid"
+  local group = task.group()
+  group:spawn(function() sh("echo $$ >" .. path .. ".new; mv " .. path .. ".new " .. path ..
+    "; exec sleep 600") end)
+  while not fs.exists(path) do task.sleep "5ms" end
+  group:cancel()
+  pcall(group.close, group)
+  t:equal(alive(tonumber(fs.read(path))), false)
 end)
 
 test("a grandchild that keeps the pipe does not hold the result", function(t)
