@@ -82,13 +82,15 @@ test("output is bounded, the child is not blocked", function(t)
 end)
 
 test("a time-out ends the whole group", function(t)
-  local dir = t:tmpdir()
-  local err = t:raises(function()
-    sh("echo waiting >&2; sleep 60 & echo $! >" .. dir .. "/pid; wait",
-      {timeout = "300ms"})
-  end, "timeout", "did not end within 0.3 s.*waiting")
-  t:equal(err.kind, "timeout")
-  t:equal(alive(tonumber(fs.read(dir .. "/pid"))), false)
+  local path, span, err = t:tmpdir() .. "/pid", 0.3, nil
+  repeat -- a machine under load may not even have started the shell in time
+    err = t:raises(function()
+      sh("sleep 60 & echo $! >" .. path .. "; echo waiting >&2; wait", {timeout = span})
+    end, "timeout", "did not end within %d+%.?%d* s")
+    span = span * 3
+  until tostring(err):find "waiting" or span > 60
+  assert(tostring(err):find "waiting", tostring(err))
+  t:equal(alive(tonumber(fs.read(path))), false)
 end)
 
 test("who ignores TERM gets KILL after the grace", function(t)

@@ -1,5 +1,6 @@
 --- Streams without TLS: tcp, unix, udp, pairs; buffers, deadlines, cancellation, ends.
 
+local eventually = require "eventually"
 local stream = require "stream"
 local task = require "task"
 local time = require "time"
@@ -214,7 +215,7 @@ test("one task receives at a time, closing wakes it", function(t)
   task.sleep(0.01)
   t:raises(function() socket:recv() end, "usage", "one task receives")
   socket:close()
-  task.sleep(0.01)
+  group:close()
   t:equal(got.code, "closed")
 end)
 
@@ -291,7 +292,7 @@ test("closing wakes reader, writer and accept", function(t)
   a:close()
   a:close()
   listener:close()
-  task.sleep(0.02)
+  group:close()
   t:equal(seen, {"closed", "closed", "closed"})
   t:equal(a.closed, true)
   t:equal(a.peer, nil)
@@ -412,7 +413,7 @@ test("two hundred connections at once, and none of them stays open", function(t)
     t:equal(done, 200)
     assert(served)
   end
-  task.sleep(0.02)
+  eventually(function() return open_files() == before end)
   t:equal(open_files(), before)
 end)
 
@@ -426,7 +427,7 @@ test("a connection dropped without close is closed by the collector", function(t
   for _ = 1, 20 do drop() end
   collectgarbage()
   collectgarbage()
-  task.sleep(0.01)
+  eventually(function() return open_files() == before end)
   t:equal(open_files(), before)
 end)
 
@@ -440,10 +441,11 @@ test("cancelled in the middle of a connect, nothing stays", function(t)
     end)
   end
   listener:close()
-  task.sleep(0.05)
-  collectgarbage()
-  collectgarbage()
-  task.sleep(0.01)
+  eventually(function()
+    collectgarbage()
+    collectgarbage()
+    return open_files() == before
+  end)
   t:equal(open_files(), before)
 end)
 
