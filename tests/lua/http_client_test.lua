@@ -348,7 +348,8 @@ local group <close> = task.group()
 local pool = {total = 300, per_host = 300}
 local function sink() task.sleep "1h" end
 for i = 1, 200 do
-  group:spawn(http.get, "URL/", {pool = pool, timeout = "1h", sink = i % 3 == 0 and sink or nil})
+  group:spawn(http.get, "URL/", {pool = pool, timeout = "1h",
+    sink = i % 3 == 0 and sink or nil})
 end
 group:spawn(function() error(http.get("URL/last", {pool = pool}).body) end)]]
 

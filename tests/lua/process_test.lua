@@ -82,7 +82,7 @@ test("output is bounded, the child is not blocked", function(t)
 end)
 
 test("a time-out ends the whole group", function(t)
-  local path, span, err = t:tmpdir() .. "/pid", 0.3, nil
+  local path, span, err = t:tmpdir() .. "/pid", 0.3
   repeat -- a machine under load may not even have started the shell in time
     err = t:raises(function()
       sh("sleep 60 & echo $! >" .. path .. "; echo waiting >&2; wait", {timeout = span})
@@ -94,11 +94,11 @@ test("a time-out ends the whole group", function(t)
 end)
 
 test("who ignores TERM gets KILL after the grace", function(t)
-  local span, err = 0.2, nil
+  local span, err = 0.2
   repeat -- a machine under load may not even have started the shell in time
     err = t:raises(function()
-      process.run{argv = {"sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"},
-        timeout = span}
+      process.run{timeout = span,
+        argv = {"sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"}}
     end, "timeout")
     span = span * 3
   until tostring(err):find "deaf" or span > 60
@@ -108,8 +108,7 @@ end)
 test("cancelling ends and reaps the child before it goes on", function(t)
   local path = t:tmpdir() .. "/pid"
   local group = task.group()
-  group:spawn(function() sh("echo $$ >" .. path .. ".new; mv " .. path .. ".new " .. path ..
-    "; exec sleep 600") end)
+  group:spawn(sh, ("echo $$ >%s.new; mv %s.new %s; exec sleep 600"):format(path, path, path))
   while not fs.exists(path) do task.sleep "5ms" end
   group:cancel()
   pcall(group.close, group)
