@@ -4,7 +4,7 @@
 --     install(result.pem, result.key)
 --     result:done()
 --
--- Order of things: key and CSR on disk, newOrder, order URL on disk, all challenges in
+-- Order of things: key on disk, newOrder, order URL and CSR on disk, all challenges in
 -- place, then answered, finalize, chain checked, chain on disk. A later run with the same
 -- names, account and key type goes on where the last one stopped, with the same key.
 --
@@ -43,7 +43,7 @@ end
 --- The certificate is installed: forget order, key and chain in state_dir. Until then the
 --- same issue returns the same certificate without asking the CA.
 function Result:done()
-  local file <close> = order_file.open(self.state_dir)
+  local file <close> = order_file.open(self.state_dir, true)
   file:done()
 end
 
@@ -136,10 +136,9 @@ end
 
 --- The CSR; the stored one while its order lives, so that finalize repeats its bytes.
 function Run:prepare_csr()
-  self.csr = self.record and self.file:csr()
+  self.csr = self.record and self.record.csr
   if self.csr then return end
   self.csr = x509.csr{key = self.key, names = self.names}:pem()
-  self.file:save_csr(self.csr)
 end
 
 function Run:place_order()
@@ -149,7 +148,7 @@ function Run:place_order()
   self.step("ordered", order.url)
   self.file:save{directory = self.account.client.url, account = self.account:url(),
     order = order.url, names = self.names, key_type = self.key.type,
-    spki_sha256 = self.spki, profile = options.profile,
+    spki_sha256 = self.spki, profile = options.profile, csr = self.csr,
     expires = order.expires}
   return order
 end

@@ -1,12 +1,13 @@
---- What must survive a crash of one issuance: key, CSR, order URL, chain, in one folder.
+--- What must survive a crash of one issuance: key, order URL, CSR, chain, in one folder.
 --
 --     local file <close> = order_file.open(dir)     -- locked against other processes
 --     local key = file:key("p256")                  -- made, or found again
 --     file:save{directory = …, account = …, order = url, names = names}
 --
 -- Rules: the key is durable before newOrder, the order URL before any challenge is
--- answered. Every file is written whole and 0600, these two with fsync of file and folder;
--- CSR and chain can be made and fetched again, so they go without. `done` removes the key first and order.json last, so that a
+-- answered; the CSR stands beside the URL, so that finalize repeats its bytes. Every file is
+-- written whole and 0600, these two with fsync of file and folder; the chain can be fetched
+-- again, so it goes without. `done` removes the key first and order.json last, so that a
 -- crash in between never makes a later order reuse the key.
 
 local errors = require "errors"
@@ -18,7 +19,7 @@ local x509 = require "x509"
 local VERSION = 1
 local LIMIT = 1024 * 1024
 local NAMES =
-  {order = "order.json", key = "key.pem", csr = "csr.pem", chain = "chain.pem"}
+  {order = "order.json", key = "key.pem", chain = "chain.pem"}
 
 ---@class acme.OrderFile
 ---@field dir string
@@ -102,16 +103,15 @@ end
 
 --- Store what finds the order again. On disk when this returns.
 ---@param record {directory: string, account: string, order: string, names: string[],
----  key_type: string, spki_sha256: string, profile: string?, expires: integer?}
+---  key_type: string, spki_sha256: string, csr: string, profile: string?, expires: integer?}
 function OrderFile:save(record)
   record.version = VERSION
   self:write("order", json.encode(record), true)
 end
 
---- Forget the order, its CSR and its chain; the key stays for the next of the attempt.
+--- Forget the order and its chain; the key stays for the next of the attempt.
 function OrderFile:forget()
   self:remove("chain")
-  self:remove("csr")
   self:remove("order")
 end
 
@@ -131,12 +131,6 @@ end
 --- Store a key; on disk when this returns.
 ---@param key x509.key
 function OrderFile:save_key(key) self:write("key", key:pem(), true) end
-
---- The stored CSR as PEM, or nil.
----@return string?
-function OrderFile:csr() return self:read("csr") end
-
-function OrderFile:save_csr(pem) self:write("csr", pem, false) end
 
 --- The stored chain as PEM, or nil.
 ---@return string?
@@ -160,7 +154,7 @@ end
 
 --- The certificate is installed: nothing here is needed any more.
 function OrderFile:done()
-  for _, name in ipairs{"key", "chain", "csr", "order"} do self:remove(name) end
+  for _, name in ipairs{"key", "chain", "order"} do self:remove(name) end
 end
 
 return order_file

@@ -471,12 +471,12 @@ end)
 test("key and order are private, and done removes them", QUICK, function(t)
   local ca, state = fake.start(t), t:tmpdir() .. "/state"
   local result = issue(t, ca:account(), {state_dir = state})
-  for _, name in ipairs{"key.pem", "order.json", "chain.pem", "csr.pem"} do
+  for _, name in ipairs{"key.pem", "order.json", "chain.pem"} do
     t:equal(fs.stat(state .. "/" .. name).mode, "0600", name)
   end
   t:equal(fs.stat(state).mode, "0700")
   result:done()
-  for _, name in ipairs{"key.pem", "order.json", "chain.pem", "csr.pem"} do
+  for _, name in ipairs{"key.pem", "order.json", "chain.pem"} do
     t:equal(fs.exists(state .. "/" .. name), false, name)
   end
 end)
@@ -506,13 +506,12 @@ test("what is on disk at each step", QUICK, function(t)
   local seen = {}
   issue(t, ca:account(), {state_dir = state, on_step = function(step)
     seen[step] = {key = fs.exists(state .. "/key.pem"),
-      csr = fs.exists(state .. "/csr.pem"),
       order = fs.exists(state .. "/order.json"), chain = fs.exists(state .. "/chain.pem")}
   end})
-  t:equal(seen.key, {key = true, csr = false, order = false, chain = false})
-  t:equal(seen.ordered, {key = true, csr = true, order = false, chain = false})
-  t:equal(seen.placed, {key = true, csr = true, order = true, chain = false})
-  t:equal(seen.stored, {key = true, csr = true, order = true, chain = true})
+  t:equal(seen.key, {key = true, order = false, chain = false})
+  t:equal(seen.ordered, {key = true, order = false, chain = false})
+  t:equal(seen.placed, {key = true, order = true, chain = false})
+  t:equal(seen.stored, {key = true, order = true, chain = true})
 end)
 
 -------------------------------------------------------------------- many at once
