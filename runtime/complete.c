@@ -55,6 +55,21 @@ static void add(search *s, const char *prefix, size_t prefix_len, const char *na
     words[s->count] = NULL;
 }
 
+/* Replace the C function on top by one table of all names in its tables: bindings keep
+ * the methods and fields of their objects there. */
+static void to_names(lua_State *L) {
+    int function = lua_gettop(L);
+    lua_newtable(L);
+    for (int n = 1; lua_getupvalue(L, function, n); n++, lua_settop(L, function + 1)) {
+        for (lua_pushnil(L); lua_istable(L, -2) && lua_next(L, -2); lua_pop(L, 1)) {
+            lua_pushvalue(L, -2);
+            lua_pushvalue(L, -2);
+            lua_rawset(L, function + 1);
+        }
+    }
+    lua_replace(L, function);
+}
+
 /* Replace the value on top by the table behind its __index; false when there is none. */
 static bool to_index(lua_State *L) {
     if (!lua_getmetatable(L, -1)) return false;
@@ -62,6 +77,7 @@ static bool to_index(lua_State *L) {
     lua_rawget(L, -2);
     lua_replace(L, -3);
     lua_pop(L, 1);
+    if (lua_iscfunction(L, -1)) to_names(L);
     return lua_istable(L, -1);
 }
 

@@ -429,7 +429,11 @@ local function file_key(options)
     text, err = try(fs.read, options.file, {max = 65536}) -- another process was faster
   end
   if not text then error(err, 0) end
-  return x509.read_key{pem = text}, false
+  local key
+  key, err = try(x509.read_key, {pem = text})
+  if key then return key, false end
+  return errors.raise(err.kind, ("account key %s: %s"):format(options.file, err.message),
+    {code = err.code})
 end
 
 local ACCOUNT = {

@@ -12,6 +12,7 @@ local core = require "acme.core"
 local errors = require "errors"
 local http = require "http"
 local json = require "json"
+local log = require "log"
 local task = require "task"
 local time = require "time"
 
@@ -87,6 +88,7 @@ function Client:exchange(method, url, body, options)
   request.max_body = options.max_body or DOCUMENT_BYTES
   request.timeout = request.timeout or "2m"
   local reply = http.request(request)
+  log.debug("%s %s: status %d", method, url, reply.status)
   self:keep_nonce(reply)
   return reply
 end
@@ -165,6 +167,16 @@ function Client:repeatable(fn, once)
   end
 end
 
+--- Raise what a reply stands for that is no directory.
+---@private
+function Client:no_directory(reply)
+  local err = self:failure(reply, "directory", self.url)
+  if err.kind == "not_found" then
+    err.message = err.message .. "; there is no ACME directory, check the URL"
+  end
+  error(err, 0)
+end
+
 --- The directory, fetched once (RFC 8555 section 7.1.1). The only request that follows
 --- redirects.
 ---@return table directory new_nonce, new_account, new_order …, meta
@@ -173,7 +185,7 @@ function Client:directory()
   local listing = self:repeatable(function()
     local reply = self:exchange("GET", self.url, nil,
       {redirects = 5, accept = "application/json"})
-    if reply.status ~= 200 then error(self:failure(reply, "directory", self.url), 0) end
+    if reply.status ~= 200 then self:no_directory(reply) end
     core.check_url(reply.url, self.url)
     local peer = reply.peer
     self.public = peer ~= nil and not core.is_private(peer.address)

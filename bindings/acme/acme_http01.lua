@@ -112,8 +112,7 @@ function Listener:present(authorization, challenge, key_authorization)
   if ok then return end
   self.answers[token] = nil
   err = errors.object(err)
-  err.message = ("http-01 for %s: cannot listen on %s: %s"):format(authorization:name(),
-    self.listen, err.message)
+  err.message = ("http-01 for %s: %s"):format(authorization:name(), err.message)
   error(err, 0)
 end
 

@@ -289,9 +289,9 @@ local function set_arg(argv, script)
   for i, word in pairs(argv) do arg[i - script] = word end
 end
 
-local function print_version()
+local function print_version(more)
   local version, lua = core.version()
-  print(("secrun %s on %s"):format(version, lua))
+  print(("secrun %s on %s%s"):format(version, lua, more or ""))
 end
 
 --- The text of `secrun --help`: options, then every script with its description.
@@ -346,6 +346,7 @@ local function run(argv)
     status = run_stdin(words)
   end
   if plan.interactive and (status or 0) == 0 or not status and not plan.done then
+    if not plan.version then print_version(": Ctrl-D leaves, Tab completes") end
     return require("repl").run()
   end
   return status or 0

@@ -95,9 +95,10 @@ end)
 test("an account key file that is none is refused", function(t)
   local file = t:tmpdir() .. "/account.pem"
   fs.write(file, "nothing")
-  t:raises(function()
+  local err = t:raises(function()
     acme.account{directory = "http://127.0.0.1:1/", key = {file = file}}
-  end, "usage")
+  end, "usage", "no key found")
+  assert(err.message:find("account key " .. file, 1, true), err.message)
 end)
 
 test("a gate lets one through at a time, in order", function(t)

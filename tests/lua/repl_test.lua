@@ -26,6 +26,23 @@ test("results are printed, statements run, `_` holds the last result", function(
   screen:wait "\nnil\nsecrun>$"
 end)
 
+test("it says what it is, and how to leave", function(t)
+  local screen = start(t)
+  screen:wait "^%s*secrun %d[%d.]* on Lua 5%.4%.%d: Ctrl%-D leaves, Tab completes\nsecrun>$"
+end)
+
+test("Tab knows the methods and fields of objects in C", function(t)
+  local screen = start(t)
+  screen:line "k = require('x509').key{type = 'p256'}"
+  screen:type "k:matc"
+  screen:key "Tab"
+  screen:wait "k:matches$"
+  screen:key "C-c"
+  screen:type "k.pri"
+  screen:key "Tab"
+  screen:wait "k%.private$"
+end)
+
 test("an unfinished line goes on", function(t)
   local screen = start(t)
   screen:line "for i = 1, 2 do"
