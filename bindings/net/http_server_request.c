@@ -130,12 +130,28 @@ static void note_field(struct count *count, const char *name, const char *value)
     }
 }
 
+/* libmicrohttpd before 1.0 glues a folded line (RFC 9112, 5.2) to the field's name, so
+ * that a folded Content-Length disappears, and ends a value at a NUL. Both show in where
+ * it left the strings of a line: "name", ':' made NUL, white space, "value", CRLF made
+ * NULs. */
+static bool is_whole_line(const char *name, size_t name_len, const char *value,
+                          size_t value_len) {
+    const char *at = name + name_len + 1;
+    uintptr_t from = (uintptr_t)at, to = (uintptr_t)value;
+    if (MHD_get_version()[0] != '0') return true;
+    if (to < from || to - from > SR_HTTPD_TARGET_MAX) return false;
+    for (; at < value; at++)
+        if (*at != ' ' && *at != '\t') return false;
+    return value[value_len] == '\0' && value[value_len + 1] == '\0';
+}
+
 /* First offsets, since the text may move while it grows. */
 static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *name,
                                 size_t name_len, const char *value, size_t value_len) {
     struct count *count = cls;
     sr_httpd_request *req = count->req;
     (void)kind;
+    if (!value || !is_whole_line(name, name_len, value, value_len)) count->bad = true;
     if (!value) value = "";
     sr_http_field field = {.name_len = name_len, .value_len = value_len};
     sr_http_field *fields = realloc(req->fields, (req->field_count + 1) * sizeof *fields);

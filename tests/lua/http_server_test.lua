@@ -340,6 +340,29 @@ test("malformed requests get a 400", function(t)
   end
 end)
 
+test("folded lines, NUL and bare line ends in fields are refused", function(t)
+  local count = 0
+  local server = serve(t, {handler = function()
+    count = count + 1
+    return "ok"
+  end})
+  for _, lines in ipairs{
+    "Content-Length: 1\r\n 0\r\n", "Transfer-Encoding:\r\n chunked\r\n",
+    "X: a\r\n b\r\n", "X: a\r\n\tb\r\nY: c\r\n", "X: a\0b\r\n",
+    "Content-Length: 2\0 1\r\n", "X: a\nY: b\r\n",
+    "X: a\rContent-Length: 5\r\n", "X: " .. ("a"):rep(9000) .. "\r\n b\r\n",
+  } do
+    t:equal({lines:sub(1, 40), status_of(server, "POST / HTTP/1.1\r\nHost: a\r\n" .. lines
+      .. "\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")}, {lines:sub(1, 40), 400})
+  end
+  t:equal(count, 0)
+  for _, lines in ipairs{"X:\r\n", "X: \r\n", "X:a\r\n", "X: \t a \t \r\n",
+    "X: a:b\r\nY: \r\n"} do
+    local text = "GET / HTTP/1.1\r\nHost: a\r\n" .. lines .. "\r\n"
+    t:equal({lines, status_of(server, text)}, {lines, 200})
+  end
+end)
+
 test("contradicting body lengths are refused, so that nothing is smuggled", function(t)
   local served = 0
   local server = serve(t, {handler = function() served = served + 1 end})
