@@ -23,7 +23,7 @@ int sr_csr_build(const sr_subject_spec *spec, const sr_key *key, X509_REQ **ret_
     if (!csr || !name) goto out;
     X509V3_set_ctx(&ctx, NULL, NULL, csr, NULL, 0);
     if (!X509_REQ_set_version(csr, X509_REQ_VERSION_1) ||
-        !X509_REQ_set_subject_name(csr, name) || !X509_REQ_set_pubkey(csr, key->pkey)) {
+        !X509_REQ_set_subject_name(csr, name) || !sr_req_set_pubkey(csr, key->pkey)) {
         sr_pki_fail(err, SR_INTERNAL, NULL, "cannot build the request");
         goto out;
     }
@@ -88,7 +88,7 @@ int sr_csr_read(const void *data, size_t len, X509_REQ **ret_csr, sr_err *err) {
 }
 
 int sr_csr_verify(X509_REQ *csr, sr_err *err) {
-    EVP_PKEY *pkey = X509_REQ_get0_pubkey(csr);
+    EVP_PKEY *pkey = sr_req_get0_pubkey(csr);
     if (!pkey) return bad_csr(err, "the request's key is damaged or of an unknown type");
     int good = X509_REQ_verify(csr, pkey);
     ERR_clear_error();
@@ -118,7 +118,7 @@ int sr_csr_info_read(X509_REQ *csr, sr_csr_info *ret_info, sr_err *err) {
     sr_dn_read(X509_REQ_get_subject_name(csr), &info.arena, &info.subject);
     sr_sans_read(names, &info.arena, &info.sans);
     sr_extensions_read(list, &info.arena, &info.extensions);
-    sr_key_describe(X509_REQ_get0_pubkey(csr), &info.key);
+    sr_key_describe(sr_req_get0_pubkey(csr), &info.key);
     sr_pki_spki_hex(X509_REQ_get_X509_PUBKEY(csr), info.spki_sha256);
     X509_REQ_get0_signature(csr, NULL, &alg);
     X509_ALGOR_get0(&oid, NULL, NULL, alg);

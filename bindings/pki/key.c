@@ -105,7 +105,7 @@ int sr_key_generate(sr_key *ret_key, const char *type, sr_err *err) {
 
 int sr_pkey_spki(EVP_PKEY *pkey, sr_buf *buf, sr_err *err) {
     unsigned char *der = NULL;
-    int len = i2d_PUBKEY(pkey, &der);
+    int len = sr_spki_der(pkey, &der);
     if (len <= 0)
         return sr_pki_fail(err, SR_USAGE, "BAD_KEY", "the public key cannot be encoded");
     int rc = sr_buf_append(buf, der, (size_t)len);

@@ -117,6 +117,11 @@ int sr_key_public_pem(const sr_key *key, sr_buf *buf, sr_err *err);
 /* Append the DER SubjectPublicKeyInfo. */
 int sr_key_spki(const sr_key *key, sr_buf *buf, sr_err *err);
 int sr_pkey_spki(EVP_PKEY *pkey, sr_buf *buf, sr_err *err);
+/* spki.c: as X509_REQ_set_pubkey (1 or 0) and i2d_PUBKEY, quick for the usual keys. */
+int sr_req_set_pubkey(X509_REQ *req, EVP_PKEY *pkey);
+/* The request's key, decoded when first asked for; belongs to the request. */
+EVP_PKEY *sr_req_get0_pubkey(X509_REQ *req);
+int sr_spki_der(EVP_PKEY *pkey, unsigned char **ret_der);
 int sr_pkey_spki_sha256(EVP_PKEY *pkey, unsigned char ret_digest[32], sr_err *err);
 
 /* Sign or verify (EC: DER, RSA: PKCS#1 v1.5, Ed25519: pure). hash NULL: the key's own. */

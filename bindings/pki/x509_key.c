@@ -31,7 +31,7 @@ EVP_PKEY *sr_x509_public_key(lua_State *L, int idx) {
     else if (cert)
         pkey = X509_get0_pubkey(cert->x509);
     else if (csr)
-        pkey = X509_REQ_get0_pubkey(csr->req);
+        pkey = sr_req_get0_pubkey(csr->req);
     else
         sr_raise(L, SR_USAGE, "BAD_ARGUMENT",
                  "argument %d: expected a key, certificate or request, got %s", idx,

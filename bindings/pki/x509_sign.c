@@ -58,7 +58,7 @@ static EVP_PKEY *csr_key(lua_State *L, X509_REQ *req) {
     if (!good)
         sr_raise(L, SR_USAGE, "BAD_CSR",
                  "x509.sign: the request's signature is not its key's");
-    return X509_REQ_get0_pubkey(req);
+    return sr_req_get0_pubkey(req);
 }
 
 /* Whose public key goes in; exactly one of the three. */
