@@ -67,12 +67,12 @@ enum { WAITS = -2, FAILED = -1 };
 
 /* Resume co; the number of values it gave, now on L, or FAILED with its error on L, or
  * WAITS when it waits for an operation and L has to yield too. */
-static int drive(lua_State *L, lua_State *co, int nargs) {
+static int drive(lua_State *L, lua_State *co, int nargs, const sr_scope *outer) {
     int nresults;
     sr_task *task = *slot_of(L);
     sr_frame frame = {L, task ? task->frames : NULL};
     uint16_t unwinding = task ? task->unwinding : 0;
-    sr_scope *outer = task ? task->scope : NULL, *taken = taken_scope(co);
+    sr_scope *taken = taken_scope(co);
     *slot_of(co) = task;
     if (task && taken) sr_scope_attach(task, taken);
     push_frame(task, &frame);
@@ -104,7 +104,10 @@ static int drive(lua_State *L, lua_State *co, int nargs) {
     return nresults;
 }
 
-static int begin(lua_State *L, lua_State *co, int nargs) {
+/* ret_outer: the task's innermost scope here, above which co's own will lie. */
+static int begin(lua_State *L, lua_State *co, int nargs, sr_scope **ret_outer) {
+    sr_task *task = *slot_of(L);
+    *ret_outer = task ? task->scope : NULL;
     int state = state_of(L, co);
     if (state != CO_SUSPENDED) {
         lua_pushfstring(L, "cannot resume %s coroutine",
@@ -116,13 +119,13 @@ static int begin(lua_State *L, lua_State *co, int nargs) {
         return FAILED;
     }
     lua_xmove(L, co, nargs);
-    return drive(L, co, nargs);
+    return drive(L, co, nargs, *ret_outer);
 }
 
 static int resume_k(lua_State *L, int status, lua_KContext ctx);
 
-static int resumed(lua_State *L, int n) {
-    if (n == WAITS) return lua_yieldk(L, 0, 0, resume_k);
+static int resumed(lua_State *L, int n, const sr_scope *outer) {
+    if (n == WAITS) return lua_yieldk(L, 0, (lua_KContext)outer, resume_k);
     lua_pushboolean(L, n != FAILED);
     if (n == FAILED) n = 1;
     lua_insert(L, -(n + 1));
@@ -131,20 +134,22 @@ static int resumed(lua_State *L, int n) {
 
 static int resume_k(lua_State *L, int status, lua_KContext ctx) {
     (void)status;
-    (void)ctx;
-    return resumed(L, drive(L, lua_tothread(L, 1), 0));
+    const sr_scope *outer = (const sr_scope *)ctx;
+    return resumed(L, drive(L, lua_tothread(L, 1), 0, outer), outer);
 }
 
 static int l_resume(lua_State *L) {
     lua_State *co = check_co(L);
-    return resumed(L, begin(L, co, lua_gettop(L) - 1));
+    sr_scope *outer;
+    int n = begin(L, co, lua_gettop(L) - 1, &outer);
+    return resumed(L, n, outer);
 }
 
 static int wrap_k(lua_State *L, int status, lua_KContext ctx);
 
 /* As stock Lua: close the dead coroutine's variables, add the position to a string. */
-static int wrapped(lua_State *L, lua_State *co, int n) {
-    if (n == WAITS) return lua_yieldk(L, 0, 0, wrap_k);
+static int wrapped(lua_State *L, lua_State *co, int n, const sr_scope *outer) {
+    if (n == WAITS) return lua_yieldk(L, 0, (lua_KContext)outer, wrap_k);
     if (n != FAILED) return n;
     int status = lua_status(co);
     if (status != LUA_OK && status != LUA_YIELD) {
@@ -167,14 +172,16 @@ static int wrapped(lua_State *L, lua_State *co, int n) {
 
 static int wrap_k(lua_State *L, int status, lua_KContext ctx) {
     (void)status;
-    (void)ctx;
+    const sr_scope *outer = (const sr_scope *)ctx;
     lua_State *co = lua_tothread(L, lua_upvalueindex(1));
-    return wrapped(L, co, drive(L, co, 0));
+    return wrapped(L, co, drive(L, co, 0, outer), outer);
 }
 
 static int l_wrapped(lua_State *L) {
     lua_State *co = lua_tothread(L, lua_upvalueindex(1));
-    return wrapped(L, co, begin(L, co, lua_gettop(L)));
+    sr_scope *outer;
+    int n = begin(L, co, lua_gettop(L), &outer);
+    return wrapped(L, co, n, outer);
 }
 
 static int l_create(lua_State *L) {
