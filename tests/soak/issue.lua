@@ -11,7 +11,7 @@ local x509 = require "x509"
 local count = tonumber(arg[1])
 
 return stage.run(function()
-  local ca = pebble.start(stage, {nonce_reject = 5, authz_reuse = 0})
+  local ca = pebble.start(stage, {nonce_reject = 0, authz_reuse = 0})
   local account = acme.account{directory = ca.directory, ca = ca.ca, terms_agreed = true,
     key = x509.key{}}
   local folder, names = stage:tmpdir(), {}
