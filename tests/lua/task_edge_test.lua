@@ -172,7 +172,7 @@ test("sleeps of the same length end in the order in which they began", V, functi
   for i = 1, 100 do t:equal(order[i], i) end
 end)
 
-test("the virtual clock can be moved for ever without running over", V, function(t)
+test("the virtual clock can be moved for ever without running over", V, function()
   for _ = 1, 12 do task.sleep(999999999) end
   for _ = 1, 12 do time.advance(999999999) end
   task.timeout(999999999, function() end)
@@ -183,7 +183,8 @@ end)
 test("an option's duration is a length of time that exists", function(t)
   local spec = {{name = "wait", type = "duration"}}
   for _, wrong in ipairs {0 / 0, math.huge, -1, 1e300, "99999999999w", "1x"} do
-    t:raises(function() args.check("f", spec, {wait = wrong}) end, "usage", "wait must be")
+    local function check() args.check("f", spec, {wait = wrong}) end
+    t:raises(check, "usage", "wait must be")
   end
 end)
 
@@ -262,7 +263,7 @@ test("tasks spawned by __close and by __gc run", V, function(t)
   t:equal(ran, {close = true, gc = true})
 end)
 
-test("a group in a coroutine that is closed says that it cannot wait there", V, function(t)
+test("a group in a coroutine that is closed says it cannot wait", V, function(t)
   local co = coroutine.create(function()
     local g <close> = task.group()
     g:spawn(task.sleep, 1)
