@@ -73,6 +73,12 @@ static int take_host(CURLU *u, sr_http_url *url) {
     return 0;
 }
 
+/* Whether two dots stand side by side, or one at an end: the root's is off by now. */
+static bool has_empty_label(const char *host) {
+    size_t len = strlen(host);
+    return host[0] == '.' || host[len - 1] == '.' || strstr(host, "..");
+}
+
 /* shown and peer. */
 static int describe(CURLU *u, sr_http_url *url) {
     bool six = strchr(url->host, ':') != NULL;
@@ -103,6 +109,8 @@ static int fill(CURLU *u, sr_http_url *ret_url, const char **ret_why) {
     if (take_host(u, &url) < 0) goto fail;
     *ret_why = "its host is not ASCII; write the xn-- form";
     if (!is_ascii(url.host)) goto fail;
+    *ret_why = "its host has an empty label";
+    if (has_empty_label(url.host)) goto fail;
     *ret_why = "the zone of an address is not accepted";
     if (strchr(url.host, '%')) goto fail;
     *ret_why = "its port is not one";
@@ -195,7 +203,7 @@ static const char *run_of(const char *at, const char *end, int where) {
 static bool is_plain_name(const char *host, size_t len) {
     const char *dot = memrchr(host, '.', len);
     const char *first = dot ? dot + 1 : host;
-    return len > 0 && len < 254 && *first >= 'a' && *first <= 'z' &&
+    return len > 0 && len < 254 && *first >= 'a' && *first <= 'z' && *host != '.' &&
            !memmem(host, len, "..", 2);
 }
 

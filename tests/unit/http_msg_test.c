@@ -230,6 +230,10 @@ TEST(http_url_refuses_what_is_no_web_address) {
                                       "http://a/\r\nX: y",
                                       "http://a\\@b/",
                                       "http://",
+                                      "https://example.com../",
+                                      "https://example..com/",
+                                      "https://.example.com/",
+                                      "https://./",
                                       "javascript:alert(1)"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         sr_http_url u = {0};
