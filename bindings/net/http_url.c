@@ -79,6 +79,19 @@ static bool has_empty_label(const char *host) {
     return host[0] == '.' || host[len - 1] == '.' || strstr(host, "..");
 }
 
+/* "127.1." is no name, and libcurl reads it as an address only without the dot. */
+static bool is_dotted_number(CURLU *u, const sr_http_url *url) {
+    char *again = NULL, *text = part(u, CURLUPART_URL, 0);
+    CURLU *second = text ? curl_url() : NULL;
+    if (second && curl_url_set(second, CURLUPART_URL, text, 0) == CURLUE_OK)
+        again = part(second, CURLUPART_HOST, 0);
+    bool same = again && (again[0] == '[' || strcmp(again, url->host) == 0);
+    curl_url_cleanup(second);
+    free(text);
+    free(again);
+    return !same;
+}
+
 /* shown and peer. */
 static int describe(CURLU *u, sr_http_url *url) {
     bool six = strchr(url->host, ':') != NULL;
@@ -111,6 +124,8 @@ static int fill(CURLU *u, sr_http_url *ret_url, const char **ret_why) {
     if (!is_ascii(url.host)) goto fail;
     *ret_why = "its host has an empty label";
     if (has_empty_label(url.host)) goto fail;
+    *ret_why = "its host is a number with a dot behind it";
+    if (is_dotted_number(u, &url)) goto fail;
     *ret_why = "the zone of an address is not accepted";
     if (strchr(url.host, '%')) goto fail;
     *ret_why = "its port is not one";

@@ -234,6 +234,8 @@ TEST(http_url_refuses_what_is_no_web_address) {
                                       "https://example..com/",
                                       "https://.example.com/",
                                       "https://./",
+                                      "https://0./",
+                                      "https://127.1./",
                                       "javascript:alert(1)"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         sr_http_url u = {0};
