@@ -353,7 +353,8 @@ for i = 1, 200 do
 end
 group:spawn(function() error(http.get("URL/last", {pool = pool}).body) end)]]
 
-test("a script that ends in the middle of 200 requests ends in order", function(t)
+test("a script that ends in the middle of 200 requests ends in order",
+  {timeout = "60s"}, function(t)
   local others, broken = 0, false
   local peer = peers.start(t, function(conn, head)
     if head:find "^GET /last" then
