@@ -39,6 +39,7 @@ static struct {
     uv_poll_t poll;
     uv_signal_t resized, resumed;
     bool terminal, dumb, polls, history;
+    int flags; /* of standard input, as whoever started us had them; −1: unknown */
     char *prompt;
     sr_buf input; /* without a terminal: read but not yet asked for */
 } repl;
@@ -372,6 +373,7 @@ static void at_close(void *arg) {
     (void)arg;
     sr_signals_interrupt(NULL, NULL);
     end_read(NULL, false);
+    if (repl.flags != -1) (void)fcntl(STDIN_FILENO, F_SETFL, repl.flags);
     free(repl.prompt);
     repl.prompt = NULL;
     sr_buf_free(&repl.input);
@@ -385,6 +387,7 @@ static int l_start(lua_State *L) {
     repl.vm = sr_vm_of(L);
     repl.terminal = isatty(STDIN_FILENO);
     repl.dumb = !term || !*term || strcmp(term, "dumb") == 0;
+    repl.flags = fcntl(STDIN_FILENO, F_GETFL);
     sr_at_close(L, at_close, NULL);
     if (repl.terminal) start_editor(loop);
     repl.polls = uv_poll_init(sr_uv(loop), &repl.poll, STDIN_FILENO) == 0;

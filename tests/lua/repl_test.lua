@@ -34,13 +34,29 @@ end)
 test("Tab knows the methods and fields of objects in C", function(t)
   local screen = start(t)
   screen:line "k = require('x509').key{type = 'p256'}"
+  screen:wait "p256'}\nsecrun>$"
   screen:type "k:matc"
   screen:key "Tab"
   screen:wait "k:matches$"
   screen:key "C-c"
+  screen:wait "\nsecrun>$"
   screen:type "k.pri"
   screen:key "Tab"
   screen:wait "k%.private$"
+end)
+
+test("the shell gets its terminal back as it was", function(t)
+  local screen = terminal.start(t, {"sh", "-c",
+    '"$0"; grep flags /proc/self/fdinfo/0; "$0" -i -e ""; grep flags /proc/self/fdinfo/0',
+    program.path}, {env = {XDG_STATE_HOME = t:tmpdir(), NO_COLOR = "1"}})
+  screen:wait "secrun>$"
+  screen:key "C-d"
+  screen:wait "flags:%s*%d+.*secrun>$"
+  screen:line "os.exit(0)"
+  local text = screen:wait "flags:.*flags:%s*%d+"
+  for flags in text:gmatch "flags:%s*(%d+)" do
+    t:equal(tonumber(flags, 8) & 0x800, 0, "O_NONBLOCK stays set: " .. flags)
+  end
 end)
 
 test("an unfinished line goes on", function(t)
