@@ -28,7 +28,7 @@ end)
 
 test("it says what it is, and how to leave", function(t)
   local screen = start(t)
-  screen:wait "^%s*secrun %d[%d.]* on Lua 5%.4%.%d: Ctrl%-D leaves, Tab completes\nsecrun>$"
+  screen:wait "^%s*secrun %d[%d.]* on Lua 5%.4%.%d: Ctrl%-D leaves, Tab completes\nsecrun"
 end)
 
 test("Tab knows the methods and fields of objects in C", function(t)
