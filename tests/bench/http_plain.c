@@ -131,7 +131,7 @@ static void open_multi(long concurrency) {
 
 int main(int argc, char **argv) {
     if (argc != 4) return fprintf(stderr, "http_plain URL REQUESTS CONCURRENCY\n"), 2;
-    long total = atol(argv[2]), concurrency = atol(argv[3]);
+    long total = strtol(argv[2], NULL, 10), concurrency = strtol(argv[3], NULL, 10);
     struct slot *slots = calloc((size_t)concurrency, sizeof *slots);
     loop = uv_default_loop();
     left = total;
@@ -151,5 +151,6 @@ int main(int argc, char **argv) {
     }
     double seconds = (double)(uv_hrtime() - began) / 1e9;
     printf("%.0f\n", (double)total / seconds);
+    free(slots);
     return failed || left || running ? 1 : 0;
 }

@@ -103,7 +103,7 @@ int main(int argc, char **argv) {
     }
     size_t len = fread(text, 1, sizeof text, file);
     fclose(file);
-    int count = atoi(argv[2]);
+    int count = (int)strtol(argv[2], NULL, 10);
     double began = seconds();
     for (int i = 0; i < count; i++) {
         if (decision(text, len) == 0) continue;

@@ -481,7 +481,7 @@ test("key and order are private, and done removes them", QUICK, function(t)
   end
 end)
 
-test("a certificate that expired before it was in place is ordered anew", QUICK, function(t)
+test("a certificate that expired before its install is ordered anew", QUICK, function(t)
   local ca, state = fake.start(t), t:tmpdir() .. "/state"
   local a = ca:account()
   local first = issue(t, a, {state_dir = state})
