@@ -75,9 +75,9 @@ bool sr_own_has(sr_loop *loop, const struct sockaddr *sa);
 /* ---------------------------------------------------------------- timers (timer.c) */
 
 struct sr_timer {
-    int64_t due;                   /* sr_mono() nanoseconds */
-    uint32_t at;                   /* place in the heap + 1; 0 when not armed */
-    uint32_t order;                /* of arming: equal times fire first come, first served */
+    int64_t due;    /* sr_mono() nanoseconds */
+    uint32_t at;    /* place in the heap + 1; 0 when not armed */
+    uint32_t order; /* of arming: equal times fire first come, first served */
     void (*fire)(sr_timer *timer); /* from the loop; never runs Lua */
 };
 

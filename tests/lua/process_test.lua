@@ -108,7 +108,8 @@ end)
 test("cancelling ends and reaps the child before it goes on", function(t)
   local path = t:tmpdir() .. "/pid"
   local group = task.group()
-  group:spawn(sh, ("echo $$ >%s.new; mv %s.new %s; exec sleep 600"):format(path, path, path))
+  local script = ("echo $$ >%s.new; mv %s.new %s; exec sleep 600"):format(path, path, path)
+  group:spawn(sh, script)
   while not fs.exists(path) do task.sleep "5ms" end
   group:cancel()
   pcall(group.close, group)
