@@ -108,8 +108,8 @@ end)
 test("cancelling ends and reaps the child before it goes on", function(t)
   local path = t:tmpdir() .. "/pid"
   local group = task.group()
-  local script = ("echo $$ >%s.new; mv %s.new %s; exec sleep 600"):format(path, path, path)
-  group:spawn(sh, script)
+  local script = "echo $$ >%s.new; mv %s.new %s; exec sleep 600"
+  group:spawn(sh, script:format(path, path, path))
   while not fs.exists(path) do task.sleep "5ms" end
   group:cancel()
   pcall(group.close, group)
