@@ -1,9 +1,9 @@
 /* spki.c – SubjectPublicKeyInfo of the usual elliptic keys, piece by piece.
  *
- * OpenSSL 3.0 sets up a chain of encoders for every public key that it writes, and reads the
- * result back: 2.2 million instructions for each request. A key on a named curve is its
- * curve's name and its point (RFC 5480), Ed25519 only its bytes (RFC 8410), so these are
- * put together here. Whatever else there is goes OpenSSL's way.
+ * OpenSSL 3.0 sets up a chain of encoders for every public key that it writes, and reads
+ * the result back: 2.2 million instructions for each request. A key on a named curve is
+ * its curve's name and its point (RFC 5480), Ed25519 only its bytes (RFC 8410), so these
+ * are put together here. Whatever else there is goes OpenSSL's way.
  */
 #include <string.h>
 
@@ -17,7 +17,8 @@
 enum { POINT_MAX = 133 }; /* P-521: 1 + 2 × 66 bytes */
 
 /* The curve's object, an uncompressed point in ret_point. */
-static int named_point(EVP_PKEY *pkey, unsigned char ret_point[POINT_MAX], size_t *ret_len) {
+static int named_point(EVP_PKEY *pkey, unsigned char ret_point[POINT_MAX],
+                       size_t *ret_len) {
     char group[64];
     size_t len;
     if (!EVP_PKEY_is_a(pkey, "EC") ||
@@ -45,7 +46,8 @@ static int set_pieces(X509_PUBKEY *pub, EVP_PKEY *pkey) {
     unsigned char *copy = OPENSSL_memdup(bytes, len);
     if (!copy) return -1;
     void *parameter = curve == NID_undef ? NULL : OBJ_nid2obj(curve);
-    if (X509_PUBKEY_set0_param(pub, OBJ_nid2obj(algorithm), type, parameter, copy, (int)len))
+    if (X509_PUBKEY_set0_param(pub, OBJ_nid2obj(algorithm), type, parameter, copy,
+                               (int)len))
         return 1;
     OPENSSL_free(copy);
     return -1;
