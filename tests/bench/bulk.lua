@@ -56,13 +56,13 @@ local function theirs(each)
 end
 
 local function ours_in_time()
-  for _ = 1, 3 do
-    local cpu, rate = try(task.timeout, "90s", ours, start())
+  for _ = 1, 5 do
+    local cpu, rate = try(task.timeout, "45s", ours, start())
     if cpu then return cpu, rate end
     if rate.kind ~= "timeout" then error(rate, 0) end
     print("Pebble stands still; again with a fresh one")
   end
-  error("Pebble stood still three times", 0)
+  error("Pebble stood still five times", 0)
 end
 
 return stage.run(function()
