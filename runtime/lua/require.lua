@@ -1,11 +1,12 @@
 --- require, in Lua, so that a module may wait while it loads.
 --
 -- Order: what is loaded, built-ins (package.preload), then package.searchers as in stock
--- Lua. A module that is being loaded by another task is waited for by nobody: requiring it
--- again raises, as a loop of requires does.
+-- Lua. A module that another task is loading is waited for; a loop of requires raises.
 
 local loaded, preload = package.loaded, package.preload
 local LOADING = {}
+local loader_of = {} -- the task that loads a module
+local STEP_SECONDS, MOST_SECONDS = 0.005, 60
 
 loaded.load = preload.load()
 local load_file = loaded.load.file
@@ -33,6 +34,28 @@ local function search(name)
   error(("module '%s' not found:%s"):format(name, text), 3)
 end
 
+--- The task that runs, or false outside of tasks.
+local function running()
+  local core = loaded["task.core"]
+  local ok, task = pcall(core and core.self or error)
+  return ok and task
+end
+
+--- Another task is loading the module: wait for its end; nil when it failed. A module that
+--- waits for itself, in one task or by way of several, never ends; that raises.
+local function await(name)
+  local owner, waited = loader_of[name], 0
+  while loaded[name] == LOADING do
+    if owner == running() or not owner or waited > MOST_SECONDS then
+      error(("module '%s' requires itself, by way of others, while it loads"):format(
+        name), 3)
+    end
+    loaded["task.core"].sleep(STEP_SECONDS)
+    waited = waited + STEP_SECONDS
+  end
+  return loaded[name]
+end
+
 --- Load a module once and return its value and the loader's data.
 function _G.require(name)
   if type(name) ~= "string" then
@@ -41,16 +64,17 @@ function _G.require(name)
   local value = loaded[name]
   if value ~= nil and value ~= LOADING then return value end
   if value == LOADING then
-    error(("module '%s' requires itself, by way of others, while it loads"):format(name),
-      2)
+    value = await(name)
+    if value ~= nil then return value end
   end
   local loader, extra = search(name)
-  loaded[name] = LOADING
+  loaded[name], loader_of[name] = LOADING, running()
   local function give_up(err)
     if loaded[name] == LOADING then loaded[name] = nil end
     return err
   end
   local guard <close> = setmetatable({}, {__close = function(_, err)
+    loader_of[name] = nil
     if err ~= nil then give_up(err) end
   end})
   value = loader(name, extra)

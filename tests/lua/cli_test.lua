@@ -427,3 +427,11 @@ test("a script runs though its folder is not on the list of what it may read", f
   assert(result.stdout:find "^false", result.stdout)
   expect(t, run("--allow-read=/nowhere", path, "--help"), "usage: u\n\nx\n")
 end)
+
+test("the limit of open files is raised to the hard one at the start", function(t)
+  local result = require("process").run{argv = {"sh", "-c",
+    'ulimit -Sn 64 && exec "$0" -e \'for l in io.lines("/proc/self/limits") do '
+      .. 'local soft, hard = l:match("Max open files%s+(%w+)%s+(%w+)") '
+      .. 'if soft then print(soft == hard) end end\'', program.path}}
+  t:equal(result.stdout, "true\n")
+end)

@@ -102,6 +102,28 @@ test("a module may wait while it loads", V, function(t)
   t:equal(rawequal(require "slow_module", require "slow_module"), true)
 end)
 
+test("tasks that require a module which is being loaded wait for it", V, function(t)
+  local loads = 0
+  package.preload.shared_module = function()
+    loads = loads + 1
+    task.sleep(5)
+    return {}
+  end
+  t:defer(function()
+    package.preload.shared_module = nil
+    package.loaded.shared_module = nil
+  end)
+  local values = task.each({1, 2, 3}, function() return require "shared_module" end)
+  t:equal({loads, rawequal(values[1], values[2]), rawequal(values[2], values[3])},
+    {1, true, true})
+end)
+
+test("a module that requires itself raises", V, function(t)
+  package.preload.circle_module = function() return require "circle_module" end
+  t:defer(function() package.preload.circle_module = nil end)
+  t:raises(function() require "circle_module" end, nil, "requires itself")
+end)
+
 test("a module that failed to load can be tried again", V, function(t)
   local tries = 0
   package.preload.flaky_module = function()
