@@ -5,7 +5,7 @@ package.path = "tests/integration/?.lua;tests/demo/?.lua;tests/bench/?.lua;"
   .. package.path
 
 local fs = require "fs"
-local pebble = require "pebble"
+local many = require "many"
 local process = require "process"
 local stage = require "stage"
 local time = require "time"
@@ -44,7 +44,7 @@ local function secrun_command(home, ca, webroot)
 end
 
 return stage.run(function()
-  local ca = pebble.start(stage, {nonce_reject = 0, authz_reuse = 0})
+  local ca = many.start(stage)
   local home, webroot = stage:tmpdir(), stage:tmpdir()
   local theirs = uacme.command(ca, home, webroot, stage)
   local ours = secrun_command(home, ca, webroot)
