@@ -3,7 +3,8 @@
 --- Targets: at most 5 ms of our CPU each, keys and CSRs included; at least 20 × uacme's rate.
 --- Each uacme has a Pebble of its own, see tests/integration/many.lua.
 
-package.path = "tests/integration/?.lua;tests/demo/?.lua;tests/bench/?.lua;" .. package.path
+package.path = "tests/integration/?.lua;tests/demo/?.lua;tests/bench/?.lua;"
+  .. package.path
 
 local many = require "many"
 local stage = require "stage"
@@ -32,7 +33,7 @@ return stage.run(function()
   local other = theirs(8)
   local cpu, rate = many.issue(stage, count, limit)
   print(("%d certificates, %d at once: %.1f ms of our CPU each (target 5); %.0f/s, "
-    .. "uacme two at a time %.1f/s, ratio %.0f (target 20)"):format(count, limit, cpu * 1000,
-    rate, other, rate / other))
+    .. "uacme two at a time %.1f/s, ratio %.0f (target 20)"):format(count, limit,
+    cpu * 1000, rate, other, rate / other))
   return (cpu <= 0.005 and rate >= 20 * other) and 0 or 1
 end)
