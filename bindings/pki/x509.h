@@ -46,6 +46,9 @@ void *sr_x509_test(lua_State *L, int idx, const sr_x509_class *cls);
 
 /* The public key of the key, certificate or request at idx, borrowed from it. */
 EVP_PKEY *sr_x509_public_key(lua_State *L, int idx);
+/* Push whether the object at 2 (key, certificate or request) holds the public key `own`;
+ * the body of every :matches(). Returns 1. */
+int sr_x509_matches(lua_State *L, EVP_PKEY *own);
 
 /* ---------------------------------------------------------------- values (x509_push.c)
  *

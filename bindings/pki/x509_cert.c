@@ -177,10 +177,8 @@ static int l_expires_in(lua_State *L) {
 /* --- Whether the other object holds the same public key.
  * ---@param other x509.key|x509.cert|x509.csr  ---@return boolean */
 static int l_matches(lua_State *L) {
-    EVP_PKEY *own = (sr_check_cert(L, 1), sr_x509_public_key(L, 1));
-    lua_pushboolean(L, EVP_PKEY_eq(own, sr_x509_public_key(L, 2)) == 1);
-    ERR_clear_error();
-    return 1;
+    sr_check_cert(L, 1);
+    return sr_x509_matches(L, sr_x509_public_key(L, 1));
 }
 
 /* --- Whether the other certificate's name and key made this one.

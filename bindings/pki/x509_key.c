@@ -43,6 +43,12 @@ EVP_PKEY *sr_x509_public_key(lua_State *L, int idx) {
     return pkey;
 }
 
+int sr_x509_matches(lua_State *L, EVP_PKEY *own) {
+    lua_pushboolean(L, EVP_PKEY_eq(own, sr_x509_public_key(L, 2)) == 1);
+    ERR_clear_error();
+    return 1;
+}
+
 static int push_made_key(lua_State *L, sr_x509_work *work) {
     sr_push_key(L, &work->key);
     return 1;
@@ -274,9 +280,7 @@ static int l_verify(lua_State *L) {
 /* --- Whether the other object holds the same public key.
  * ---@param other x509.key|x509.cert|x509.csr  ---@return boolean */
 static int l_matches(lua_State *L) {
-    sr_key *key = sr_check_key(L, 1);
-    lua_pushboolean(L, EVP_PKEY_eq(key->pkey, sr_x509_public_key(L, 2)) == 1);
-    return 1;
+    return sr_x509_matches(L, sr_check_key(L, 1)->pkey);
 }
 
 static int l_gc(lua_State *L) {
