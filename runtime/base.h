@@ -98,6 +98,18 @@ char *sr_buf_reserve(sr_buf *buf, size_t len); /* room for len more; NULL on fai
 void sr_buf_free(sr_buf *buf);                 /* and zero the struct */
 void sr_wipe(void *data, size_t len);          /* not optimised away */
 
+/* ---------------------------------------------------------------- deaths (crash.c) */
+
+/* Called at every crash point when it is set; only the tests' program sets it. Any
+ * thread. */
+extern void (*sr_crash_hook)(const char *what);
+
+/* Something has just become durable, or is about to be seen by others: "write", "fsync",
+ * "rename", "commit", "request", "reply" … */
+static inline void sr_crash_point(const char *what) {
+    if (sr_crash_hook) sr_crash_hook(what);
+}
+
 /* ---------------------------------------------------------------- words (words.c) */
 
 /* "1500ms", "2m30s", "12h", "30d"; 0 or -1. Pure. */

@@ -90,6 +90,7 @@ static void drain(sr_http_pool *pool) {
         char *owner = NULL;
         curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, &owner);
         sr_http_transfer *t = (sr_http_transfer *)(void *)owner;
+        sr_crash_point("reply");
         t->done(t, code);
     }
 }
@@ -458,6 +459,7 @@ void sr_http_pool_keep(sr_http_pool *pool, CURL *easy) {
 
 int sr_http_pool_add(sr_http_pool *pool, sr_http_transfer *transfer, sr_err *err) {
     curl_easy_setopt(transfer->easy, CURLOPT_PRIVATE, (char *)transfer);
+    sr_crash_point("request");
     if (curl_multi_add_handle(pool->multi, transfer->easy) != CURLM_OK)
         return sr_fail(err, SR_INTERNAL, "CURLE_FAILED_INIT",
                        "libcurl takes no transfer");

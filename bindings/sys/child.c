@@ -139,6 +139,7 @@ static void start_timer(sr_child *c, uint64_t ms, uv_timer_cb fire) {
 static void on_exit_status(uv_process_t *process, int64_t status, int signum) {
     sr_child *c = process->data;
     c->exited = true;
+    sr_crash_point("child");
     c->ended = sr_cpu();
     c->status = (int)status;
     c->signal = signum;
@@ -186,6 +187,7 @@ static void end_now(sr_child *c) {
         reap(c);
         c->exited = true;
         c->signal = SIGKILL;
+        sr_crash_point("child");
         c->ended = sr_cpu();
         close_handle((uv_handle_t *)&c->process);
     }
@@ -395,6 +397,7 @@ static int spawn(sr_child *c, const sr_child_opts *o, pipes *p, sr_err *err) {
         stdio[i].data.fd = fd;
     }
     close_rest_on_exec();
+    sr_crash_point("spawn");
     int rc = uv_spawn(sr_uv(c->loop), &c->process, &options);
     own_handle(c, (uv_handle_t *)&c->process); /* to be closed also when it failed */
     if (rc == 0) return 0;

@@ -17,6 +17,7 @@
 /* ---------------------------------------------------------------- make */
 
 static int sync_folder(int folder, const char *path, sr_err *err) {
+    sr_crash_point("name"); /* made, renamed, linked or removed, not yet synced */
     if (sr_fs_sync(folder) == 0) return 0;
     return sr_fs_fail(err, errno, "sync the folder of", path);
 }

@@ -85,7 +85,9 @@ int sr_fs_read(const char *path, size_t max, const volatile bool *stop, sr_buf *
 /* ---------------------------------------------------------------- writing */
 
 int sr_fs_sync(int fd) {
-    return fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP ? 0 : -1;
+    int rc = fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP ? 0 : -1;
+    sr_crash_point("fsync");
+    return rc;
 }
 
 int sr_fs_temp_name(char *buf, size_t size, sr_err *err) {
@@ -146,6 +148,7 @@ static int set_owner_and_mode(int fd, const sr_fs_write_opts *o, const char *pat
 static int fill(int fd, const void *data, size_t len, const sr_fs_write_opts *o,
                 const char *path, sr_err *err) {
     if (write_all(fd, data, len) != 0) return sr_fs_fail(err, errno, "write", path);
+    sr_crash_point("write");
     if (o->sync && sr_fs_sync(fd) != 0) return sr_fs_fail(err, errno, "sync", path);
     return 0;
 }
@@ -184,6 +187,7 @@ static int write_atomic(const char *path, const void *data, size_t len,
         goto out;
     }
     made = false;
+    sr_crash_point("rename");
     if (o->sync && sr_fs_sync(folder) != 0) rc = sr_fs_fail(err, errno, "sync", path);
 out:
     if (fd >= 0) close(fd);
