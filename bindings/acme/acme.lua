@@ -7,6 +7,7 @@
 --     install(result.pem, result.key)
 --     result:done()
 
+local acme_order = require "acme_order"
 local args = require "args"
 local client = require "acme_client"
 local core = require "acme.core"
@@ -19,193 +20,10 @@ local x509 = require "x509"
 local acme = {}
 
 local URN = "urn:ietf:params:acme:error:"
+local ORDER_PAGES = 100 -- of an account's list of orders, at most
+local FIND_AMONG = 200  -- of the latest orders, when one is looked for
 local NO_ACCOUNT = URN .. "accountDoesNotExist"
-local NOT_READY = URN .. "orderNotReady"
 local NEEDS_EAB = URN .. "externalAccountRequired"
-
--------------------------------------------------------------------- challenges
-
----@class acme.Challenge
----@field type string "http-01", "dns-01" …
----@field url string
----@field status "pending"|"processing"|"valid"|"invalid"
----@field token string?
----@field error table? problem document
----@field key_authorization string? token and thumbprint (RFC 8555 section 8.1)
----@field account acme.Account
-local Challenge = {}
-Challenge.__index = Challenge
-
---- Tell the CA that the challenge is in place (RFC 8555 section 7.5.1). Sending it again
---- is harmless and makes some CAs try again.
----@return acme.Challenge self with its new status
-function Challenge:answer()
-  local api = self.account.client
-  local reply = api:post(self.url, "{}",
-    {what = "challenge", accept = "application/json"})
-  local document = api:document("challenge", reply, self.url)
-  self.status, self.error = document.status, document.error
-  return self
-end
-
--------------------------------------------------------------------- authorizations
-
----@class acme.Authorization
----@field url string
----@field identifier {type: "dns"|"ip", value: string}
----@field status "pending"|"valid"|"invalid"|"deactivated"|"expired"|"revoked"
----@field wildcard boolean?
----@field expires integer? UTC seconds
----@field challenges acme.Challenge[]
----@field account acme.Account
-local Authorization = {}
-Authorization.__index = Authorization
-
-local function new_challenge(account, document)
-  document.account = account
-  if document.token then
-    document.key_authorization = document.token .. "." .. account:thumbprint()
-  end
-  return setmetatable(document, Challenge)
-end
-
---- Ask the CA again.
----@return acme.Authorization self
----@return number? retry_after seconds
-function Authorization:refresh()
-  local document, retry_after = self.account.client:get("authorization", self.url)
-  self.challenges = nil
-  for name, value in pairs(document) do self[name] = value end
-  self.retry_after = retry_after
-  for i, challenge in ipairs(self.challenges) do
-    self.challenges[i] = new_challenge(self.account, challenge)
-  end
-  return self, retry_after
-end
-
---- The challenge of this type, or nil.
----@param kind string "http-01"
----@return acme.Challenge?
-function Authorization:challenge(kind)
-  for _, challenge in ipairs(self.challenges) do
-    if challenge.type == kind then return challenge end
-  end
-end
-
---- The name this is about, with "*." where it is a wildcard.
----@return string
-function Authorization:name()
-  return (self.wildcard and "*." or "") .. self.identifier.value
-end
-
---- Give the authorization up (RFC 8555 section 7.5.2).
-function Authorization:deactivate()
-  self.account.client:post(self.url, json.encode{status = "deactivated"},
-    {what = "authorization"})
-  return self:refresh()
-end
-
--------------------------------------------------------------------- orders
-
----@class acme.Order
----@field url string
----@field status "pending"|"ready"|"processing"|"valid"|"invalid"
----@field identifiers {type: string, value: string}[]
----@field authorization_urls string[]
----@field expires integer? UTC seconds
----@field certificate_url string?
----@field error table? problem document
----@field account acme.Account
-local Order = {}
-Order.__index = Order
-
-local function fill_order(order, document)
-  order.status, order.error = document.status, document.error
-  order.identifiers, order.expires = document.identifiers, document.expires
-  order.authorization_urls = document.authorizations
-  order.finalize_url, order.certificate_url = document.finalize, document.certificate
-  order.profile = document.profile
-  return order
-end
-
---- Names of an order document as a sorted set.
-local function names_of(identifiers)
-  local names = {}
-  for i, identifier in ipairs(identifiers) do names[i] = identifier.value end
-  return core.names(names)
-end
-
---- Raise protocol unless the order is about exactly these names, in any order and case.
----@param names string[] canonical, sorted
-function Order:check_names(names)
-  local ok, got = pcall(names_of, self.identifiers)
-  if ok and table.concat(got, " ") == table.concat(names, " ") then return end
-  errors.raise("protocol", ("order %s: the CA answered with other names (%s) than "
-    .. "asked (%s)"):format(self.url, ok and table.concat(got, ", ") or tostring(got),
-      table.concat(names, ", ")))
-end
-
---- Ask the CA again.
----@return acme.Order self
----@return number? retry_after seconds
-function Order:refresh()
-  local document, retry_after = self.account.client:get("order", self.url)
-  self.retry_after = retry_after
-  return fill_order(self, document), retry_after
-end
-
---- Fetch the authorizations; an order may have none.
----@return acme.Authorization[]
-function Order:authorizations()
-  local list = {}
-  for i, url in ipairs(self.authorization_urls) do
-    local authorization = setmetatable({url = url, account = self.account}, Authorization)
-    list[i] = authorization:refresh()
-  end
-  return list
-end
-
-local function hand_in(order, payload)
-  local api, url = order.account.client, order.finalize_url
-  local reply = api:post(url, payload,
-    {what = "finalize", once = true, accept = "application/json"})
-  fill_order(order, api:document("order", reply, url))
-  order.retry_after = reply:retry_after()
-end
-
---- Hand in the CSR (RFC 8555 section 7.4). When the answer gets lost, the order itself
---- says whether it arrived; so does an `orderNotReady` for an order that is past it.
----@param csr string|x509.csr PEM text or request
----@return acme.Order self
-function Order:finalize(csr)
-  local payload = core.finalize(type(csr) == "string" and csr or csr:pem())
-  for attempt = 1, 3 do
-    local ok, result = pcall(hand_in, self, payload)
-    if ok then return self end
-    local err = errors.object(result)
-    local lost = client.is_transient(err)
-    local unclear = lost or err.kind == "protocol" or err.code == NOT_READY
-    if not unclear then error(err, 0) end
-    self:refresh()
-    if self.status == "processing" or self.status == "valid" then return self end
-    local wait = err.retry_after or attempt
-    if self.status ~= "ready" or not lost or attempt == 3
-      or wait > client.INLINE then
-      error(err, 0)
-    end
-    client.pause(wait)
-  end
-end
-
---- Download the chain; unchecked but for type and size, see issue.
----@return string pem
-function Order:certificate()
-  if not self.certificate_url then
-    errors.raise("usage", ("order %s is %s and has no certificate yet"):format(self.url,
-      self.status))
-  end
-  return self.account.client:chain(self.certificate_url)
-end
 
 -------------------------------------------------------------------- accounts
 
@@ -248,37 +66,116 @@ local ORDER = {
   {name = "profile", type = "string", nonempty = true, doc = "profile of the CA"},
 }
 
---- Place an order (RFC 8555 section 7.4). A lost answer raises: the order may then exist
---- at the CA, unknown to us; nothing is issued from it, and many CAs hand the same one
---- out when asked again.
+--- Send newOrder once.
+local function place(self, names, options)
+  local payload = json.encode{
+    identifiers = identifiers(names),
+    notAfter = options.not_after and require("time").rfc3339(options.not_after) or nil,
+    profile = options.profile,
+  }
+  local api = self.client
+  local guard <close> = self.serial and gates[api.url]:enter() or nil
+  local url = api:directory().new_order
+  local reply = api:post(url, payload,
+    {what = "newOrder", once = true, accept = "application/json"})
+  local location = reply.headers["location"]
+  if not location then
+    errors.raise("protocol", ("newOrder %s: answered without a Location"):format(url))
+  end
+  location = http.join(reply.url, location)
+  core.check_url(location, api.url)
+  return acme_order.new(self, location, api:document("order", reply, url))
+end
+
+--- Place an order (RFC 8555 section 7.4). When the answer gets lost, the account's list of
+--- orders says whether it arrived, where the CA keeps such a list; elsewhere the error is
+--- raised. The order may then exist at the CA, unknown to us; nothing is issued from it, and
+--- many CAs hand the same one out when asked again.
 ---@param options {names: string[], not_after: number?, profile: string?}
 ---@return acme.Order
 function Account:order(options)
   options = args.check("acme.order", ORDER, options)
   local names = core.names(options.names)
   if #names == 0 then errors.raise("usage", "acme.order: `names` is empty") end
-  local payload = json.encode{
-    identifiers = identifiers(names),
-    notAfter = options.not_after and require("time").rfc3339(options.not_after) or nil,
-    profile = options.profile,
-  }
-  local api, order = self.client
-  do
-    local guard <close> = self.serial and gates[api.url]:enter() or nil
-    local url = api:directory().new_order
-    local reply = api:post(url, payload,
-      {what = "newOrder", once = true, accept = "application/json"})
-    local location = reply.headers["location"]
-    if not location then
-      errors.raise("protocol", ("newOrder %s: answered without a Location"):format(url))
-    end
-    location = http.join(reply.url, location)
-    core.check_url(location, api.url)
-    order = setmetatable({url = location, account = self}, Order)
-    fill_order(order, api:document("order", reply, url))
+  local order, err = try(place, self, names, options)
+  if not order and client.is_lost(err) then
+    local found, listed = self:find_order{names = names, profile = options.profile}
+    if not found and not listed then error(err, 0) end
+    order, err = found or place(self, names, options), nil
   end
+  if err then error(err, 0) end
   order:check_names(names)
   return order
+end
+
+--- What the CA has on the account (RFC 8555 section 7.1.2).
+---@return {status: string, contact: string[]?, terms_agreed: boolean?, orders: string?}
+function Account:document() return (self.client:get("account", self:url())) end
+
+--- The URLs of the account's orders, page by page (RFC 8555 section 7.1.2.1); nil when the
+--- CA keeps no such list. Most do not.
+---@return (fun(): string?)?
+function Account:orders()
+  local url = self:document().orders
+  if not url then return nil end
+  return coroutine.wrap(function()
+    for _ = 1, ORDER_PAGES do
+      local reply = self.client:post(url, nil,
+        {what = "orders", accept = "application/json"})
+      local page = self.client:document("orders", reply, url)
+      for _, order in ipairs(page.orders) do coroutine.yield(order) end
+      local after = reply:links("next")[1]
+      if not after then return end
+      core.check_url(after.url, self.client.url)
+      url = after.url
+    end
+    errors.raise("limit", ("orders of %s: more than %d pages"):format(self:url(),
+      ORDER_PAGES))
+  end)
+end
+
+local FIND_ORDER = {
+  {name = "names", type = "list", required = true, choices = "string"},
+  {name = "profile", type = "string", nonempty = true},
+}
+
+--- An order of this account for exactly these names that was placed and not yet finalized,
+--- the latest in the list; nil when there is none. The second result tells whether the CA
+--- keeps a list at all.
+---@param options {names: string[], profile: string?}
+---@return acme.Order? order
+---@return boolean listed
+function Account:find_order(options)
+  options = args.check("account:find_order", FIND_ORDER, options)
+  local names, urls = core.names(options.names), {}
+  local listing = self:orders()
+  if not listing then return nil, false end
+  for url in listing do urls[#urls + 1] = url end
+  for i = #urls, math.max(1, #urls - FIND_AMONG), -1 do
+    local order = self:open_order(urls[i])
+    local open = (order.status == "pending" or order.status == "ready")
+      and (order.expires or math.huge) > require("time").now()
+    if open and order.profile == options.profile and order:has_names(names) then
+      return order, true
+    end
+  end
+  return nil, true
+end
+
+--- Check a downloaded chain: leaf of this key with exactly these names, in its time, and
+--- leading to the account's roots if it has some. Raises protocol or tls; with `final` when it
+--- has expired, as the chain of an order from long ago has.
+---@param options {pem: string, key: x509.key, names: string[]}
+---@return string[] blocks PEM of each certificate, leaf first
+function Account:check_chain(options)
+  local ok, blocks = pcall(core.check_chain, {pem = options.pem, key = options.key,
+    names = options.names, roots = self.roots})
+  if ok then return blocks end
+  local err = errors.object(blocks)
+  err.message = ("certificate for %s from %s: %s"):format(options.names[1],
+    self.client.url, err.message)
+  err.final = err.code == "CHAIN_EXPIRED" or nil
+  error(err, 0)
 end
 
 --- The order at a URL that was kept.
@@ -286,8 +183,7 @@ end
 ---@return acme.Order
 function Account:open_order(url)
   core.check_url(url, self.client.url)
-  local order = setmetatable({url = url, account = self}, Order)
-  return (order:refresh())
+  return (acme_order.new(self, url):refresh())
 end
 
 --- From names to a checked chain; see acme_issue.lua.

@@ -27,7 +27,8 @@ local NO_ACCOUNT = "urn:ietf:params:acme:error:accountDoesNotExist"
 
 -- How a connection that broke in the middle of an answer is told.
 local LOST = {CURLE_PARTIAL_FILE = true, CURLE_GOT_NOTHING = true, CURLE_HTTP2 = true,
-  CURLE_HTTP2_STREAM = true, CURLE_RECV_ERROR = true, CURLE_SEND_ERROR = true}
+  CURLE_HTTP2_STREAM = true, CURLE_RECV_ERROR = true, CURLE_SEND_ERROR = true,
+  CURLE_SEND_FAIL_REWIND = true}
 -- Statuses that say so whatever was asked: come again later.
 local BUSY = {[429] = true, [503] = true}
 
@@ -148,6 +149,16 @@ function client.is_transient(err)
   if kind == "connect" or kind == "timeout" or kind == "dns" then return true end
   if LOST[err.code] then return true end
   return (kind == "http" or kind == "rate_limited") and err.retryable == true
+end
+
+--- Whether a request may have arrived although its answer did not: everything transient
+--- but a status that says it was not looked at, a name and a port that did not answer.
+---@param err table
+---@return boolean
+function client.is_lost(err)
+  local reached = err.kind ~= "dns" and (err.kind ~= "connect" or LOST[err.code])
+  if not reached then return false end
+  return client.is_transient(err) and not BUSY[err.status]
 end
 
 --- Call fn again after an error that may pass; the CA's Retry-After counts, to a minute.

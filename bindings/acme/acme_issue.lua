@@ -15,7 +15,6 @@ local args = require "args"
 local client = require "acme_client"
 local core = require "acme.core"
 local errors = require "errors"
-local json = require "json"
 local log = require "log"
 local order_file = require "order_file"
 local task = require "task"
@@ -50,21 +49,6 @@ end
 --- One issuance under way.
 local Run = {}
 Run.__index = Run
-
--------------------------------------------------------------------- failures
-
---- Raise what a problem document inside an order or challenge says.
-local function raise_problem(what, problem, fallback)
-  if not problem then errors.raise("protocol", what .. ": " .. fallback) end
-  error((core.explain{what = what, body = json.encode(problem),
-    content_type = "application/problem+json"}), 0)
-end
-
---- The order can lead nowhere any more: the next run needs another one.
-function Run:give_up(what, problem, fallback)
-  self.dead = true
-  raise_problem(what, problem, fallback)
-end
 
 -------------------------------------------------------------------- what is on disk
 
@@ -153,172 +137,30 @@ function Run:place_order()
   return order
 end
 
--------------------------------------------------------------------- authorizations
-
---- Take down what was presented, whatever happens; errors are only logged.
-local function cleanup(run)
-  for _, item in ipairs(run.presented) do
-    local ok, err = pcall(run.solver.cleanup, run.solver, item.authorization,
-      item.challenge)
-    if not ok then
-      log.warn(("clean-up of %s for %s: %s"):format(item.challenge.type,
-        item.authorization:name(), tostring(err)))
-    end
-  end
-  run.presented = {}
-end
-
---- The challenge that our solver can do.
-function Run:choose(authorization)
-  local challenge = authorization:challenge(self.solver.type)
-  if challenge then return challenge end
-  local offered = {}
-  for i, other in ipairs(authorization.challenges) do offered[i] = other.type end
-  errors.raise("usage", ("%s: the CA offers no %s challenge, only %s"):format(
-    authorization:name(), self.solver.type, table.concat(offered, ", ")))
-end
-
---- A run that was killed may have left an answer behind: take it down with the others.
-function Run:note(authorization)
-  local challenge = self.resumed and authorization:challenge(self.solver.type)
-  if not challenge then return end
-  self.presented[#self.presented + 1] =
-    {authorization = authorization, challenge = challenge}
-end
-
-function Run:sweep(order)
-  for _, authorization in ipairs(order:authorizations()) do self:note(authorization) end
-  cleanup(self)
-end
-
---- Put every pending challenge in place.
-function Run:present(authorizations)
-  local open = {}
-  for _, authorization in ipairs(authorizations) do
-    local name = authorization:name()
-    if authorization.status == "pending" then
-      local challenge = self:choose(authorization)
-      local item = {authorization = authorization, challenge = challenge}
-      self.presented[#self.presented + 1] = item
-      self.solver:present(authorization, challenge, challenge.key_authorization)
-      open[#open + 1] = item
-      self.step("presented", name)
-    elseif authorization.status == "valid" then
-      self:note(authorization)
-    else
-      self:give_up("authorization for " .. name, nil, "it is " .. authorization.status)
-    end
-  end
-  return open
-end
-
---- Tell the CA about one. A refusal of a challenge that is already under way is none.
-function Run:answer(item)
-  local challenge = item.challenge
-  if challenge.status == "pending" then
-    local ok, err = pcall(challenge.answer, challenge)
-    if not ok then
-      if client.is_transient(errors.object(err)) then error(err, 0) end
-      local authorization = item.authorization:refresh()
-      local now = authorization:challenge(challenge.type)
-      if authorization.status == "pending" and (not now or now.status == "pending") then
-        error(err, 0)
-      end
-    end
-  end
-  self.step("answered", item.authorization:name())
-end
-
-local function challenge_error(authorization, kind)
-  local challenge = authorization:challenge(kind)
-  if challenge and challenge.error then return challenge.error end
-  for _, other in ipairs(authorization.challenges) do
-    if other.error then return other.error end
-  end
-end
-
---- Wait until the CA has made up its mind about one.
-function Run:settle(item)
-  local authorization = item.authorization
-  local what = "authorization for " .. authorization:name()
-  self.account.client:poll(authorization:refresh(),
-    function() return authorization:refresh() end,
-    function() return authorization.status ~= "pending" end, what)
-  if authorization.status ~= "valid" then
-    self:give_up(what, challenge_error(authorization, item.challenge.type),
-      "it is " .. authorization.status)
-  end
-  self.step("validated", authorization:name())
-end
-
-function Run:authorize(order)
-  local guard <close> = setmetatable({}, {__close = function() cleanup(self) end})
-  local open = self:present(order:authorizations())
-  for _, item in ipairs(open) do self:answer(item) end
-  for _, item in ipairs(open) do self:settle(item) end
-end
-
 -------------------------------------------------------------------- the order
-
---- Wait until the order has left these states.
-function Run:leave(order, states)
-  self.account.client:poll(order, function() return order:refresh() end,
-    function() return not states[order.status] end, "order " .. order.url)
-  if order.status == "invalid" then
-    self:give_up("order " .. order.url, order.error, "it is invalid")
-  end
-end
 
 --- Drive the order from whatever state it is in to its chain.
 function Run:drive(order)
-  if order.status == "invalid" then
-    self:give_up("order " .. order.url, order.error, "it is invalid")
-  end
-  if order.status == "pending" then
-    self:authorize(order)
-    self:leave(order:refresh(), {pending = true})
-  elseif self.resumed then
-    self:sweep(order)
-  end
+  order:authorize{solver = self.options.solver, resumed = self.resumed,
+    on_step = self.step}
   self.step(order.status, order.url)
   if order.status == "ready" then
-    self:finalize(order)
+    order:finalize(self.csr)
     self.step("finalized", order.url)
   end
-  self:leave(order, {pending = true, ready = true, processing = true})
+  order:wait("valid")
   self.step("issued", order.url)
   local pem = order:certificate()
   self.step("downloaded", order.url)
-  local ok, result = pcall(self.result, self, pem)
-  if not ok then
-    self.dead = result.code == "CHAIN_EXPIRED" -- an order from long ago
-    error(result, 0)
-  end
+  local result = self:result(pem)
   self.file:save_chain(result.pem)
   self.step("stored", order.url)
   return result
 end
 
---- A CSR that the CA refuses for good is not handed in again by every later run.
-function Run:finalize(order)
-  local ok, err = pcall(order.finalize, order, self.csr)
-  if ok then return end
-  err = errors.object(err)
-  self.dead = not client.is_transient(err) and err.status ~= nil and err.status >= 400
-    and err.status < 500
-  error(err, 0)
-end
-
 --- Check a chain against key, names and clock, and make the result of it.
 function Run:result(pem)
-  local ok, blocks = pcall(core.check_chain, {pem = pem, key = self.key,
-    names = self.names, roots = self.account.roots})
-  if not ok then
-    local err = errors.object(blocks)
-    err.message = ("certificate for %s from %s: %s"):format(self.names[1],
-      self.account.client.url, err.message)
-    error(err, 0)
-  end
+  local blocks = self.account:check_chain{pem = pem, key = self.key, names = self.names}
   return setmetatable({blocks = blocks, key = self.key, pem = table.concat(blocks),
     order_url = self.order_url, state_dir = self.file.dir}, Result)
 end
@@ -342,11 +184,11 @@ function Run:go()
     self.step(self.resumed and "resumed" or "placed", order.url)
     local ok, result = pcall(self.drive, self, order)
     if ok then return result end
-    if not self.dead then error(result, 0) end
+    if not errors.object(result).final then error(result, 0) end
     self.file:forget()
     self.step("forgotten", order.url)
     if not self.resumed then error(result, 0) end
-    order, self.resumed, self.dead, self.record = nil, false, false, nil
+    order, self.resumed, self.record = nil, false, nil
   end
 end
 
@@ -380,7 +222,7 @@ function issue.run(account, options)
   return task.timeout(options.timeout or "10m", function()
     local file <close> = order_file.open(options.state_dir)
     local run = setmetatable({account = account, options = options, names = names,
-      file = file, solver = options.solver, presented = {},
+      file = file,
       key_type = not options.key and (options.key_type or "p256") or nil,
       step = options.on_step or function() end}, Run)
     return run:go()

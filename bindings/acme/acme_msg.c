@@ -74,6 +74,11 @@ static const sr_acme_field account_fields[] = {
     {0}};
 const sr_acme_shape sr_acme_account = {"account", false, account_fields, NULL};
 
+/* One page of an account's orders list, RFC 8555 7.1.2.1. */
+static const sr_acme_field orders_fields[] = {
+    {"orders", "orders", SR_ACME_URL, true, .list = SR_ACME_ORDERS_MAX}, {0}};
+const sr_acme_shape sr_acme_orders = {"orders", false, orders_fields, NULL};
+
 static int check_challenge(const cJSON *doc, sr_err *err);
 static const sr_acme_field challenge_fields[] = {
     {"type", "type", SR_ACME_TEXT, true},
@@ -119,9 +124,9 @@ static const sr_acme_field order_fields[] = {
 const sr_acme_shape sr_acme_order = {"order", false, order_fields, check_order};
 
 const sr_acme_shape *sr_acme_shape_of(const char *name) {
-    static const sr_acme_shape *const all[] = {&sr_acme_directory, &sr_acme_account,
-                                               &sr_acme_order,     &sr_acme_authorization,
-                                               &sr_acme_challenge, &sr_acme_problem};
+    static const sr_acme_shape *const all[] = {
+        &sr_acme_directory,     &sr_acme_account,   &sr_acme_orders, &sr_acme_order,
+        &sr_acme_authorization, &sr_acme_challenge, &sr_acme_problem};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (strcmp(all[i]->name, name) == 0) return all[i];
     return NULL;

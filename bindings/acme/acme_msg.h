@@ -14,6 +14,7 @@
 
 #define SR_ACME_DOC_MAX ((size_t)1024 * 1024) /* bytes of one document */
 #define SR_ACME_NAMES_MAX 2000                /* identifiers of one order */
+#define SR_ACME_ORDERS_MAX 10000              /* of one page of an orders list */
 #define SR_ACME_URL_MAX 2048
 #define SR_ACME_TOKEN_MIN 22 /* 128 bits in base64url, RFC 8555 section 8 */
 #define SR_ACME_TOKEN_MAX 128
@@ -53,8 +54,8 @@ struct sr_acme_shape {
     int (*check)(const cJSON *doc, sr_err *err);
 };
 
-extern const sr_acme_shape sr_acme_directory, sr_acme_account, sr_acme_order,
-    sr_acme_authorization, sr_acme_challenge, sr_acme_problem;
+extern const sr_acme_shape sr_acme_directory, sr_acme_account, sr_acme_orders,
+    sr_acme_order, sr_acme_authorization, sr_acme_challenge, sr_acme_problem;
 
 /* The shape called `name` ("order"), or NULL. */
 const sr_acme_shape *sr_acme_shape_of(const char *name);

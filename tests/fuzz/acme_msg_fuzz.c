@@ -66,8 +66,8 @@ static void check_name(const char *text, size_t len) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const char *const kinds[] = {"directory",     "account",   "order",
-                                        "authorization", "challenge", "problem"};
+    static const char *const kinds[] = {"directory", "account", "order", "authorization",
+                                        "challenge", "problem", "orders"};
     int64_t seconds;
     sr_err err = {0};
     if (size < 1) return 0;
@@ -76,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     MUST(text != NULL);
     memcpy(text, data + 1, len);
     text[len] = 0;
-    check_document(sr_acme_shape_of(kinds[data[0] % 6]), text, len);
+    check_document(sr_acme_shape_of(kinds[data[0] % 7]), text, len);
     check_answer(text, len);
     check_name(text, len);
     (void)sr_acme_parse_time(text, &seconds);

@@ -181,3 +181,22 @@ test("terms have to be agreed to", LONG, function(t)
     acme.account{directory = ca.directory, ca = ca.ca, key = x509.key{type = "p256"}}
   end, "usage", "terms_agreed = true")
 end)
+
+test("an order that nobody wrote down is found in the account's list", LONG, function(t)
+  local ca = pebble.start(t)
+  local a = acme.account{directory = ca.directory, ca = ca.ca, terms_agreed = true,
+    key = x509.key{}}
+  t:equal({a:find_order{names = {"a.test"}}}, {nil, true})
+  local other = a:order{names = {"b.test"}}
+  local one, two = a:order{names = {"a.test"}}, a:order{names = {"a.test", "b.test"}}
+  t:equal(a:find_order{names = {"A.test"}}.url, one.url)
+  t:equal(a:find_order{names = {"b.test", "a.test"}}.url, two.url)
+  t:equal(a:find_order{names = {"b.test"}}.url, other.url)
+  local count = 0
+  for _ in a:orders() do count = count + 1 end
+  t:equal(count, 3)
+  one:authorize{solver = acme.http01{listen = ca.http01}}
+  t:equal(a:find_order{names = {"a.test"}}.url, one.url, "ready, not finalized")
+  one:finalize(x509.csr{key = x509.key{}, names = {"a.test"}}):wait("valid")
+  t:equal({a:find_order{names = {"a.test"}}}, {nil, true}, "one that is done is none")
+end)
