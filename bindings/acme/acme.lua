@@ -33,7 +33,8 @@ local NEEDS_EAB = URN .. "externalAccountRequired"
 local Account = {}
 Account.__index = Account
 
--- newOrder requests overlap badly on some CAs, so they pass one by one per directory.
+-- newOrder requests overlap badly on some CAs, so they pass one by one per directory, from
+-- whatever state on this loop they come.
 local gates = {}
 
 local function identifiers(names)
@@ -379,7 +380,8 @@ function acme.account(options)
     },
   }, Account)
   if options.serial_orders ~= false then
-    gates[options.directory] = gates[options.directory] or core.gate()
+    gates[options.directory] = gates[options.directory]
+      or core.gate("newOrder " .. options.directory)
   end
   self.serial = options.serial_orders ~= false
   self.client.kid = recall(self)

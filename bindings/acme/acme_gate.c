@@ -9,17 +9,22 @@
 #include "acme/acme_gate.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define GATE "acme.gate"
 #define PASS "acme.gate.pass"
 
 typedef struct waiter waiter;
 
-typedef struct gate {
+typedef struct gate gate;
+
+struct gate {
     unsigned refs;
     bool held;
     waiter *first, **last;
-} gate;
+    char *name;           /* NULL: nobody else finds it */
+    gate **named, *later; /* the loop's list of named gates */
+};
 
 struct waiter {
     sr_op op;
@@ -29,7 +34,46 @@ struct waiter {
 };
 
 static void unref(gate *g) {
-    if (--g->refs == 0) free(g);
+    if (--g->refs) return;
+    for (gate **at = g->named; at && *at; at = &(*at)->later)
+        if (*at == g) {
+            *at = g->later;
+            break;
+        }
+    free(g->name);
+    free(g);
+}
+
+static gate *gate_new(void) {
+    gate *g = calloc(1, sizeof *g);
+    if (!g) return NULL;
+    g->refs = 1;
+    g->last = &g->first;
+    return g;
+}
+
+/* The gate of that name on this loop, made when there is none; NULL without memory. */
+static gate *gate_named(sr_loop *loop, const char *name) {
+    static const char key;
+    gate **list = (gate **)(void *)sr_loop_slot(loop, &key);
+    gate *g = *list;
+    while (g && strcmp(g->name, name) != 0)
+        g = g->later;
+    if (g) {
+        g->refs++;
+        return g;
+    }
+    g = gate_new();
+    if (!g) return NULL;
+    g->name = strdup(name);
+    if (!g->name) {
+        unref(g);
+        return NULL;
+    }
+    g->named = list;
+    g->later = *list;
+    *list = g;
+    return g;
 }
 
 static void leave(gate *g) {
@@ -130,25 +174,26 @@ static int l_gate_gc(lua_State *L) {
 }
 
 int sr_acme_gate_new(lua_State *L) {
+    const char *name = luaL_optstring(L, 1, NULL);
     gate **box = lua_newuserdatauv(L, sizeof *box, 0);
     *box = NULL;
     luaL_setmetatable(L, GATE);
-    gate *g = calloc(1, sizeof *g);
-    if (!g) return sr_raise(L, SR_LIMIT, "ENOMEM", "no memory for a gate");
-    g->refs = 1;
-    g->last = &g->first;
-    *box = g;
+    *box = name ? gate_named(sr_loop_of(L), name) : gate_new();
+    if (!*box) return sr_raise(L, SR_LIMIT, "ENOMEM", "no memory for a gate");
     return 1;
 }
 
 void sr_acme_gate_open(lua_State *L) {
     static const luaL_Reg gate_methods[] = {{"enter", l_enter}, {NULL, NULL}};
+    static const luaL_Reg pass_methods[] = {{"close", l_pass_close}, {NULL, NULL}};
     luaL_newmetatable(L, GATE);
     luaL_newlib(L, gate_methods);
     lua_setfield(L, -2, "__index");
     lua_pushcfunction(L, l_gate_gc);
     lua_setfield(L, -2, "__gc");
     luaL_newmetatable(L, PASS);
+    luaL_newlib(L, pass_methods);
+    lua_setfield(L, -2, "__index");
     lua_pushcfunction(L, l_pass_close);
     lua_setfield(L, -2, "__gc");
     lua_pushcfunction(L, l_pass_close);

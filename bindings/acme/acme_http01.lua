@@ -73,6 +73,7 @@ end
 ---@field type "http-01"
 ---@field listen string "address:port"
 ---@field port integer? while it listens
+---@field pass table? of the address, which one state on the loop holds at a time
 local Listener = {type = "http-01"}
 Listener.__index = Listener
 
@@ -85,6 +86,10 @@ function Listener:start()
   local guard <close> = self.gate:enter()
   if self.server then return end
   local answers = self.answers
+  self.pass = self.address:enter()
+  local half <close> = setmetatable({}, {__close = function()
+    if not self.server then self:leave() end
+  end})
   self.server = http.serve{
     listen = self.listen,
     routes = {["GET " .. FOLDER .. "/{token}"] = function(request)
@@ -96,11 +101,18 @@ function Listener:start()
 end
 
 ---@private
+function Listener:leave()
+  self.pass:close()
+  self.pass = nil
+end
+
+---@private
 function Listener:stop()
   local guard <close> = self.gate:enter()
   if not self.server or next(self.answers) then return end
   local server = self.server
   self.server, self.port = nil, nil
+  local closer <close> = setmetatable({}, {__close = function() self:leave() end})
   server:close()
 end
 
@@ -142,7 +154,8 @@ function http01.new(options)
   end
   local listen = options.listen
   listeners[listen] = listeners[listen]
-    or setmetatable({listen = listen, answers = {}, gate = core.gate()}, Listener)
+    or setmetatable({listen = listen, answers = {}, gate = core.gate(),
+      address = core.gate("listen " .. listen)}, Listener)
   return listeners[listen]
 end
 

@@ -10,8 +10,9 @@
 --
 -- A generation is written whole, synced and checked before the link is switched in one
 -- step, so a reader sees the old pair or the new pair, never a mixture. `reload-pending`
--- stands in the folder from before the switch until the reload worked; a run that finds it
--- reloads again. When the reload fails, the link goes back and the old pair is reloaded.
+-- stands in the folder from before the switch until the reload worked, and names the
+-- generations after and before it; a run that finds it reloads again. When the reload fails,
+-- the link goes back and the old pair is reloaded.
 
 local args = require "args"
 local errors = require "errors"
@@ -145,24 +146,13 @@ local function run_reload(options)
   process.run{argv = options.reload, timeout = options.reload_timeout or "60s"}
 end
 
---- Reload after a switch that an earlier run did not finish.
----@param options {dir: string, reload: string[]?, reload_timeout: number?}
----@return boolean done
-function deploy.finish_reload(options)
-  if not fs.exists(options.dir .. "/" .. PENDING) then return false end
-  local ok, err = xpcall(run_reload, errors.object, options)
-  if not ok then
-    errors.raise("io", ("%s has the new certificate, but the reload failed again; the "
-      .. "next run reloads again"):format(options.dir), {code = "RELOAD", cause = err})
-  end
-  fs.remove(options.dir .. "/" .. PENDING, {missing_ok = true})
-  return true
-end
-
 --- The reload failed. Back to the pair from before; without one the new pair stays and the
 --- next run reloads again.
 local function roll_back(options, previous, failed, err)
+  local left = "there was none before, so the new one stays and the next run reloads "
+    .. "again"
   if previous then
+    left = "the certificate that was in service is back"
     fs.symlink_replace(previous, options.dir .. "/current")
     local ok, again = pcall(run_reload, options)
     if not ok then
@@ -170,12 +160,48 @@ local function roll_back(options, previous, failed, err)
         options.dir, tostring(again))
     end
     fs.remove(options.dir .. "/" .. PENDING, {missing_ok = true})
-    fs.remove_tree(failed, {missing_ok = true})
+    fs.remove_tree(options.dir .. "/" .. failed, {missing_ok = true})
   end
   errors.raise("io", ("the reload after installing to %s failed; %s"):format(options.dir,
-    previous and "the certificate that was in service is back"
-      or "there was none before, so the new one stays and the next run reloads again"),
-    {code = "RELOAD", cause = err})
+    left), {code = "RELOAD", cause = err})
+end
+
+--- Reload the consumer, or go back.
+local function reload(options, previous, name)
+  local ok, err = xpcall(run_reload, errors.object, options)
+  if not ok then roll_back(options, previous, name, err) end
+  fs.remove(options.dir .. "/" .. PENDING, {missing_ok = true})
+end
+
+--- Reload after a switch that an earlier run did not finish; when that fails, the pair from
+--- before the switch comes back if there was one. Raises io (code RELOAD) then.
+---@param options {dir: string, reload: string[]?, reload_timeout: number?}
+---@return boolean done
+function deploy.finish_reload(options)
+  local text, err = try(fs.read, options.dir .. "/" .. PENDING, {max = 4096})
+  if not text then
+    if err.kind == "not_found" then return false end
+    error(err, 0)
+  end
+  local name = text:match("^(gen%-%d+)\n")
+  local previous = text:match("^gen%-%d+\n(gen%-%d+)\n$")
+  if name and name ~= link_target(options.dir) then -- stopped before the switch
+    fs.remove(options.dir .. "/" .. PENDING, {missing_ok = true})
+    return false
+  end
+  if previous and not fs.exists(options.dir .. "/" .. previous) then previous = nil end
+  reload(options, previous, name)
+  return true
+end
+
+--- Take away generations that were never in service: a run was stopped before its switch.
+local function drop_unused(dir, current)
+  local in_service = current and generation_number(current) or 0
+  for _, generation in ipairs(generations(dir)) do
+    if generation.number > in_service then
+      fs.remove_tree(dir .. "/" .. generation.name)
+    end
+  end
 end
 
 local function prune(dir, keep)
@@ -194,7 +220,9 @@ function deploy.install(options)
   local dir, step = options.dir, options.on_step or function() end
   fs.mkdir(dir, {parents = true, mode = "0755"})
   fs.sweep(dir)
-  local previous, all = link_target(dir), generations(dir)
+  local previous = link_target(dir)
+  drop_unused(dir, previous)
+  local all = generations(dir)
   local name = ("gen-%06d"):format(#all > 0 and all[#all].number + 1 or 1)
   local folder = dir .. "/" .. name
   local half <close> = setmetatable({}, {__close = function(_, err)
@@ -206,14 +234,13 @@ function deploy.install(options)
   local leaf = self_check(options, folder)
   step("written", folder)
   if options.reload then
-    fs.write(dir .. "/" .. PENDING, name .. "\n", {mode = "0600"})
+    fs.write(dir .. "/" .. PENDING, name .. "\n" .. (previous or "") .. "\n",
+      {mode = "0600"})
   end
   step("journalled", folder)
   fs.symlink_replace(name, dir .. "/current")
   step("switched", folder)
-  local ok, err = xpcall(run_reload, errors.object, options)
-  if not ok then roll_back(options, previous, folder, err) end
-  fs.remove(dir .. "/" .. PENDING, {missing_ok = true})
+  reload(options, previous, name)
   step("reloaded", folder)
   prune(dir, options.keep or 3)
   return {generation = name, leaf = leaf}

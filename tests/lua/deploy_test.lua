@@ -155,6 +155,45 @@ test("a reload that fails again says so", function(t)
   t:raises(function() install(dir, pair("a.example"), {reload = {"false"}}) end, "io")
   local err = t:raises(function()
     deploy.finish_reload{dir = dir, reload = {"false"}}
-  end, "io", "the reload failed again")
+  end, "io", "the new one stays and the next run reloads again")
   t:equal(err.code, "RELOAD")
+end)
+
+--- Install a second pair, stopped after a step.
+local function stopped_after(t, dir, stop)
+  install(dir, pair("a.example"))
+  local old = deploy.current(dir).leaf.serial
+  t:raises(function()
+    install(dir, pair("a.example"), {reload = {"true"}, on_step = function(step)
+      if step == stop then error("stopped", 0) end
+    end})
+  end, nil, "stopped")
+  return old
+end
+
+test("a reload that a stopped run left and that fails now brings the old one back",
+  function(t)
+    local dir = t:tmpdir()
+    local old = stopped_after(t, dir, "switched")
+    t:raises(function() deploy.finish_reload{dir = dir, reload = {"false"}} end, "io",
+      "the certificate that was in service is back")
+    t:equal(deploy.current(dir).leaf.serial, old)
+    t:equal(deploy.current(dir).reload_pending, false)
+  end)
+
+test("stopped before the switch there is nothing to reload", function(t)
+  local dir = t:tmpdir()
+  stopped_after(t, dir, "journalled")
+  t:equal(deploy.finish_reload{dir = dir, reload = {"false"}}, false)
+  t:equal(deploy.current(dir).reload_pending, false)
+end)
+
+test("a generation that was never in service is taken away", function(t)
+  local dir = t:tmpdir()
+  install(dir, pair("a.example"))
+  fs.mkdir(dir .. "/gen-000002")
+  fs.write(dir .. "/gen-000002/key.pem", "half")
+  t:equal(install(dir, pair("a.example")).generation, "gen-000002")
+  t:equal(fs.list(dir), {"current", "gen-000001", "gen-000002"})
+  t:equal(deploy.current(dir).matches, true)
 end)
