@@ -17,6 +17,7 @@ const sr_module sr_bindings[] = {
     {"stream", luaopen_stream},
     {"x509", luaopen_x509},
     {"acme.core", luaopen_acme_core},
+    {"schedule.core", luaopen_schedule_core},
     {"http.core", luaopen_http_core},
     {0},
 };
