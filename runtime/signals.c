@@ -3,6 +3,9 @@
  * The handler notes the signal, wakes the loop, and arms a hook on the running coroutine,
  * because a script in a tight loop never comes back to the loop. The work is done by
  * whichever comes first, the loop's callback or the hook.
+ *
+ * A script may catch some of them (signals_lua.c): then it hears of the first one, and
+ * the VM goes on. A second SIGINT or SIGTERM exits at once all the same.
  */
 #include "signals.h"
 
@@ -24,6 +27,10 @@ static struct {
     volatile sig_atomic_t end; /* SIGINT, SIGTERM or SIGPIPE, not handled yet */
     volatile sig_atomic_t ends, dump, alarm;
     action on_interrupt, on_alarm;
+    volatile sig_atomic_t caught[SR_SIGNAL_MAX], came[SR_SIGNAL_MAX];
+    void (*on_caught)(void *arg, int number);
+    void *caught_arg;
+    struct sigaction hangup; /* what SIGHUP did before it was caught */
     int ended;
     int every; /* instructions between two looks at a script that was cancelled */
 } state = {.every = HOOK_EVERY};
@@ -59,8 +66,17 @@ static const char *reason(int number) {
     }
 }
 
+static void hand_over(void) {
+    for (int number = 1; number < SR_SIGNAL_MAX; number++) {
+        if (!state.came[number]) continue;
+        state.came[number] = 0;
+        if (state.on_caught) state.on_caught(state.caught_arg, number);
+    }
+}
+
 static void handle(void) {
     if (!state.vm) return;
+    hand_over();
     if (state.dump) {
         state.dump = 0;
         sr_dump_tasks(state.vm->loop);
@@ -118,8 +134,12 @@ static void on_signal(int number) {
     } else if (number == SIGALRM) {
         state.alarm = 1;
     } else {
-        if (state.ends++ > 0) _exit(128 + number);
-        state.end = number;
+        bool ends = number != SIGHUP;
+        if (ends && state.ends++ > 0) _exit(128 + number);
+        if (state.caught[number])
+            state.came[number] = 1;
+        else
+            state.end = number;
     }
     wake();
 }
@@ -144,6 +164,38 @@ void sr_signals_interrupt(void (*fn)(void *arg), void *arg) {
 
 void sr_signals_alarm(void (*fn)(void *arg), void *arg) {
     state.on_alarm = (action){fn, arg};
+}
+
+int sr_signals_catch(sr_vm *vm, const int *numbers, size_t count,
+                     void (*fn)(void *arg, int number), void *arg, sr_err *err) {
+    if (state.vm != vm)
+        return sr_fail(err, SR_USAGE, "SIGNALS", "only the main script catches signals");
+    if (state.on_caught)
+        return sr_fail(err, SR_CONFLICT, "SIGNALS",
+                       "signals are caught already; close what catches them first");
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&sa.sa_mask);
+    state.on_caught = fn;
+    state.caught_arg = arg;
+    for (size_t i = 0; i < count; i++) {
+        state.caught[numbers[i]] = 1;
+        sigaction(numbers[i], &sa, numbers[i] == SIGHUP ? &state.hangup : NULL);
+    }
+    return 0;
+}
+
+void sr_signals_release(void) {
+    if (state.caught[SIGHUP]) sigaction(SIGHUP, &state.hangup, NULL);
+    for (int number = 1; number < SR_SIGNAL_MAX; number++)
+        state.caught[number] = state.came[number] = 0;
+    state.on_caught = NULL;
+}
+
+void sr_signals_hold(bool hold) {
+    if (hold)
+        uv_ref((uv_handle_t *)&state.async);
+    else
+        uv_unref((uv_handle_t *)&state.async);
 }
 
 void sr_signals_raise(int number) {

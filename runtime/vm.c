@@ -62,6 +62,7 @@ static const sr_module own_modules[] = {
     {"time", sr_open_time},
     {"log", sr_open_log},
     {"progress", sr_open_progress},
+    {"signals", sr_open_signals},
     {"cage", sr_open_cage},
     {"cli.core", sr_open_cli_core},
     {"test.core", sr_open_test_core},

@@ -227,8 +227,12 @@ function Client:call(name, given)
   self.id = self.id + 1
   local request = json.encode{v = control.VERSION, id = self.id, call = name,
     args = given or {}}
-  self.conn:write(request .. "\n", {timeout = self.timeout})
-  local line = self.conn:read("line", {max = MAX_ANSWER + 1024, timeout = self.timeout})
+  local _, unsent = try(self.conn.write, self.conn, request .. "\n",
+    {timeout = self.timeout})
+  -- a server that does not let us in says so before it has read anything
+  local line, unheard = try(self.conn.read, self.conn, "line",
+    {max = MAX_ANSWER + 1024, timeout = self.timeout})
+  if not line and (unsent or unheard) then error(unsent or unheard, 0) end
   if not line then
     refuse("io", "eof", "the server at %s ended before it answered", self.path)
   end

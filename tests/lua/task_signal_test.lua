@@ -41,3 +41,63 @@ test("clean-up on a normal way out is not cut by SIGINT", function(t)
   t:equal(status, 130)
   assert(output:find("cleaned", 1, true), output)
 end)
+
+--- A script that catches signals and says which came.
+local CATCHER = [[
+  local caught <close> = require("signals").catch{"SIGTERM", "SIGHUP"}
+  io.stdout:setvbuf "line"
+  print "ready"
+  for _ = 1, 3 do
+    local name = caught:next()
+    print(name)
+    if name == "SIGTERM" then break end
+  end
+  print "ended by itself"]]
+
+test("a script catches signals, goes on, and ends by itself", function(t)
+  local child <close> = program.start{"-e", CATCHER}
+  t:equal(child:read_line "10s", "ready")
+  child:kill "HUP"
+  t:equal(child:read_line "10s", "SIGHUP")
+  child:kill "HUP"
+  t:equal(child:read_line "10s", "SIGHUP")
+  child:kill "TERM"
+  t:equal(child:read_line "10s", "SIGTERM")
+  t:equal(child:read_line "10s", "ended by itself")
+  t:equal(child:wait("10s").status, 0)
+end)
+
+test("the second SIGTERM ends a script that catches it", function(t)
+  local script = CATCHER:gsub("break", "require('task').sleep(60)")
+  local child <close> = program.start{"-e", script}
+  t:equal(child:read_line "10s", "ready")
+  child:kill "TERM"
+  t:equal(child:read_line "10s", "SIGTERM")
+  child:kill "TERM"
+  t:equal(child:wait("10s").status, 143)
+end)
+
+test("signals are given back, and only some can be caught, once", function(t)
+  local signals = require "signals"
+  local caught = signals.catch{"SIGHUP"}
+  t:raises(function() signals.catch{"SIGTERM"} end, "conflict", "caught already")
+  caught:close()
+  caught:close()
+  t:raises(function() caught:next() end, "io", "given back")
+  t:raises(function() signals.catch{"SIGTREM"} end, "usage", "did you mean SIGTERM")
+  t:raises(function() signals.catch{"SIGKILL"} end, "usage", "cannot be caught")
+  local waiting <close> = signals.catch{"SIGHUP"}
+  local group <close> = task.group()
+  group:spawn(function()
+    t:raises(function() waiting:next() end, "io", "given back")
+  end)
+  task.sleep(0)
+  t:raises(function() waiting:next() end, "usage", "another task")
+  waiting:close()
+  local result = program.run{"-e", [[
+    local caught = require("signals").catch{"SIGTERM"}
+    caught:close()
+    require("process").run{argv = {"kill", "-TERM", tostring(require("process").pid)}}
+    require("task").sleep(60)]]}
+  t:equal(result.status, 143)
+end)
