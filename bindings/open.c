@@ -19,5 +19,6 @@ const sr_module sr_bindings[] = {
     {"acme.core", luaopen_acme_core},
     {"schedule.core", luaopen_schedule_core},
     {"http.core", luaopen_http_core},
+    {"smtp", luaopen_smtp},
     {0},
 };

@@ -14,5 +14,6 @@ int luaopen_http_server(lua_State *L);
 int luaopen_http_core(lua_State *L);
 int luaopen_schedule_core(lua_State *L);
 int luaopen_stream(lua_State *L);
+int luaopen_smtp(lua_State *L);
 
 #endif

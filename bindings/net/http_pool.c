@@ -202,10 +202,13 @@ curl_socket_t sr_http_pool_socket(sr_http_pool *pool,
     return CURL_SOCKET_BAD;
 }
 
-static int on_close(void *arg, curl_socket_t fd) {
-    sr_http_pool *pool = arg;
+int sr_http_pool_close_socket(sr_http_pool *pool, curl_socket_t fd) {
     drop_watch(pool->engine, fd);
     return close(fd);
+}
+
+static int on_close(void *arg, curl_socket_t fd) {
+    return sr_http_pool_close_socket(arg, fd);
 }
 
 /* ---------------------------------------------------------------- libcurl's timer */
@@ -440,14 +443,17 @@ static void set_common_options(CURL *easy) {
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "secrun/" SR_VERSION);
 }
 
-CURL *sr_http_pool_easy(sr_http_pool *pool, bool *ret_used) {
-    *ret_used = pool->kept_count > 0;
-    if (*ret_used) return pool->kept[--pool->kept_count];
+CURL *sr_http_pool_new_easy(sr_http_pool *pool) {
     CURL *easy = curl_easy_init();
     if (!easy) return NULL;
     set_common_options(easy);
     set_pool_options(pool, easy);
     return easy;
+}
+
+CURL *sr_http_pool_easy(sr_http_pool *pool, bool *ret_used) {
+    *ret_used = pool->kept_count > 0;
+    return *ret_used ? pool->kept[--pool->kept_count] : sr_http_pool_new_easy(pool);
 }
 
 void sr_http_pool_keep(sr_http_pool *pool, CURL *easy) {

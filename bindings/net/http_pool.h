@@ -49,6 +49,8 @@ int sr_http_pool_get(sr_loop *loop, const sr_http_pool_key *key, sr_http_pool **
  * request (protocols, user agent, compression) set; NULL without memory. *ret_used: it
  * made transfers before, so whatever differs from one to the next is still set. */
 CURL *sr_http_pool_easy(sr_http_pool *pool, bool *ret_used);
+/* The same, never used before: for other protocols, whose handles are not kept. */
+CURL *sr_http_pool_new_easy(sr_http_pool *pool);
 /* Keep a handle for the next sr_http_pool_easy(), or free it. Not in a transfer. */
 void sr_http_pool_keep(sr_http_pool *pool, CURL *easy);
 /* Start transfer->easy, which came from sr_http_pool_easy() of this pool. */
@@ -64,5 +66,7 @@ void sr_http_pool_close_idle(sr_loop *loop);
  */
 curl_socket_t sr_http_pool_socket(sr_http_pool *pool,
                                   const struct curl_sockaddr *address);
+/* What the pool's CURLOPT_CLOSESOCKETFUNCTION does, for one of the caller's own. */
+int sr_http_pool_close_socket(sr_http_pool *pool, curl_socket_t fd);
 
 #endif
