@@ -14,9 +14,10 @@ JOBS   ?= $(shell nproc)
 SECONDS = 20
 
 BUILD_PACKAGES = gcc make cmake pkg-config liblua5.4-dev libuv1-dev libcurl4-openssl-dev \
-  libssl-dev libcjson-dev libmicrohttpd-dev libedit-dev
+  libssl-dev libcjson-dev libmicrohttpd-dev libedit-dev libldns-dev
 DEMO_PACKAGES  = $(BUILD_PACKAGES) pebble
-TEST_PACKAGES  = $(DEMO_PACKAGES) curl openssl nginx tmux tzdata lua-check clang-format valgrind
+TEST_PACKAGES  = $(DEMO_PACKAGES) curl openssl nginx tmux tzdata lua-check clang-format valgrind \
+  knot knot-dnsutils bind9
 LINT_PACKAGES  = $(BUILD_PACKAGES) clang-tidy clang-format cppcheck lua-check
 FUZZ_PACKAGES  = $(BUILD_PACKAGES) clang libclang-rt-14-dev
 BENCH_PACKAGES = $(TEST_PACKAGES) uacme lua5.4 util-linux

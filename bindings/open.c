@@ -5,6 +5,7 @@
  */
 #include "open.h"
 
+int luaopen_gate(lua_State *L);
 int luaopen_x509(lua_State *L);
 
 const sr_module sr_bindings[] = {
@@ -12,6 +13,7 @@ const sr_module sr_bindings[] = {
     {"digest", luaopen_digest},
     {"encoding", luaopen_encoding},
     {"fs.core", luaopen_fs_core},
+    {"gate", luaopen_gate},
     {"process.core", luaopen_process_core},
     {"http_server.core", luaopen_http_server},
     {"stream", luaopen_stream},
@@ -20,5 +22,6 @@ const sr_module sr_bindings[] = {
     {"schedule.core", luaopen_schedule_core},
     {"http.core", luaopen_http_core},
     {"smtp", luaopen_smtp},
+    {"dns.core", luaopen_dns_core},
     {0},
 };

@@ -6,6 +6,7 @@
 
 int luaopen_acme_core(lua_State *L);
 int luaopen_digest(lua_State *L);
+int luaopen_dns_core(lua_State *L);
 int luaopen_encoding(lua_State *L);
 int luaopen_fs_core(lua_State *L);
 int luaopen_json(lua_State *L);

@@ -13,6 +13,7 @@ local client = require "acme_client"
 local core = require "acme.core"
 local errors = require "errors"
 local fs = require "fs"
+local gate = require "gate"
 local http = require "http"
 local json = require "json"
 local x509 = require "x509"
@@ -372,7 +373,7 @@ function acme.account(options)
     roots = options.roots,
     new_key = made,
     cache = from_file and options.key.file .. ".account.json" or nil,
-    gate = core.gate(),
+    gate = gate.new(),
     client = client.new{
       directory = options.directory, key = key, http = options.http, ca = options.ca,
       language = options.language, nonce_tries = options.nonce_tries,
@@ -381,7 +382,7 @@ function acme.account(options)
   }, Account)
   if options.serial_orders ~= false then
     gates[options.directory] = gates[options.directory]
-      or core.gate("newOrder " .. options.directory)
+      or gate.new("newOrder " .. options.directory)
   end
   self.serial = options.serial_orders ~= false
   self.client.kid = recall(self)

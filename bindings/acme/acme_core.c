@@ -5,7 +5,6 @@
  * scratch userdata, so that an error on the way leaves nothing behind.
  */
 #include "acme/acme_chain.h"
-#include "acme/acme_gate.h"
 #include "acme/acme_msg.h"
 #include "acme/jose.h"
 
@@ -17,6 +16,7 @@
 
 #include "data/encoding.h"
 #include "net/http_msg.h"
+#include "secrun.h"
 
 #define SCRATCH "acme.scratch"
 #define ISSUERS "acme.issuers"
@@ -465,7 +465,6 @@ static const luaL_Reg functions[] = {{"parse", l_parse},
                                      {"thumbprint", l_thumbprint},
                                      {"key_authorization", l_key_authorization},
                                      {"check_chain", l_check_chain},
-                                     {"gate", sr_acme_gate_new},
                                      {"finalize", l_finalize},
                                      {"random", l_random},
                                      {NULL, NULL}};
@@ -478,7 +477,6 @@ int luaopen_acme_core(lua_State *L) {
     lua_setfield(L, -2, "__gc");
     lua_pop(L, 1);
     open_issuers(L);
-    sr_acme_gate_open(L);
     luaL_newlib(L, functions);
     lua_pushliteral(L, SR_VERSION);
     lua_setfield(L, -2, "version");

@@ -10,6 +10,7 @@ local args = require "args"
 local core = require "acme.core"
 local errors = require "errors"
 local fs = require "fs"
+local gate = require "gate"
 local http = require "http"
 
 local FOLDER = "/.well-known/acme-challenge"
@@ -154,8 +155,8 @@ function http01.new(options)
   end
   local listen = options.listen
   listeners[listen] = listeners[listen]
-    or setmetatable({listen = listen, answers = {}, gate = core.gate(),
-      address = core.gate("listen " .. listen)}, Listener)
+    or setmetatable({listen = listen, answers = {}, gate = gate.new(),
+      address = gate.new("listen " .. listen)}, Listener)
   return listeners[listen]
 end
 

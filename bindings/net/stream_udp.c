@@ -4,12 +4,13 @@
  * kernel drops what it cannot keep, as UDP does. One task receives at a time. Sending
  * goes to the kernel at once or waits for it.
  */
+#include "data/digest.h"
 #include "stream_lua.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { QUEUE_MAX = 256, DATAGRAM_MAX = 65536 };
+enum { QUEUE_MAX = 256, DATAGRAM_MAX = 65536, PORT_FIRST = 1024, PORT_TRIES = 16 };
 
 typedef struct datagram {
     struct datagram *next;
@@ -25,8 +26,9 @@ typedef struct udp {
     sr_loop *loop;
     uv_udp_t handle;
     bool closed, reading, own;
-    bool heard; /* a datagram came */
-    bool asked; /* we spoke first, to another process: an answer of its is awaited */
+    bool connected; /* to one peer: nobody else is heard, and refusals are noticed */
+    bool heard;     /* a datagram came */
+    bool asked;     /* we spoke first, to another process: an answer of its is awaited */
     struct sockaddr_storage addr;
     datagram *first, *last;
     int queued;
@@ -256,9 +258,21 @@ static int send_later(lua_State *L, udp *u, const char *data, size_t len,
     return sr_wait(L, &s->op, SR_WAIT_TIME);
 }
 
-/* --- Send a datagram: send(data, host, port) or send(data, {host=, port=}).
+static int send_now(lua_State *L, udp *u, const char *data, size_t len,
+                    const struct sockaddr *to) {
+    sr_can_wait(L);
+    if (len >= DATAGRAM_MAX) return raise_send(L, u, UV_EMSGSIZE);
+    uv_buf_t buf = uv_buf_init((char *)data, (unsigned)len);
+    int rc = uv_udp_try_send(&u->handle, &buf, 1, to);
+    if (rc >= 0) return 0;
+    if (rc != UV_EAGAIN) return raise_send(L, u, rc);
+    return send_later(L, u, data, len, to);
+}
+
+/* --- Send a datagram: send(data, host, port) or send(data, {host=, port=}); send(data)
+ * --- to the peer of the socket.
  * ---@param data string
- * ---@param to string|{host: string, port: integer} an address, not a name
+ * ---@param to string|{host: string, port: integer}|nil an address, not a name
  * ---@param port integer?
  * Raises io, limit (too long), denied, usage. */
 static int l_send(lua_State *L) {
@@ -269,6 +283,7 @@ static int l_send(lua_State *L) {
     sr_err err = {0};
     const char *data = luaL_checklstring(L, 2, &len);
     lua_settop(L, 4);
+    if (u->connected && lua_isnil(L, 3)) return send_now(L, u, data, len, NULL);
     if (lua_istable(L, 3)) {
         lua_getfield(L, 3, "port");
         lua_replace(L, 4);
@@ -277,17 +292,11 @@ static int l_send(lua_State *L) {
     }
     const char *host = luaL_checkstring(L, 3);
     int port = (int)luaL_checkinteger(L, 4);
-    if (len >= DATAGRAM_MAX) return raise_send(L, u, UV_EMSGSIZE);
     if (sr_addr_parse(host, port, &to, &err) != 0) return sr_throw(L, &err);
     sr_net_target(target, sizeof target, host, port);
     sr_allow(L, SR_PERM_NET, target);
-    sr_can_wait(L);
     if (!u->heard && !sr_own_has(u->loop, (struct sockaddr *)&to)) u->asked = true;
-    uv_buf_t buf = uv_buf_init((char *)data, (unsigned)len);
-    int rc = uv_udp_try_send(&u->handle, &buf, 1, (struct sockaddr *)&to);
-    if (rc >= 0) return 0;
-    if (rc != UV_EAGAIN) return raise_send(L, u, rc);
-    return send_later(L, u, data, len, (struct sockaddr *)&to);
+    return send_now(L, u, data, len, (struct sockaddr *)&to);
 }
 
 /* ---------------------------------------------------------------- object */
@@ -349,6 +358,9 @@ void sr_open_udp(lua_State *L) {
 static const sr_arg udp_args[] = {
     {"host", SR_STRING, SR_NONEMPTY, "127.0.0.1", "address to bind"},
     {"port", SR_INT, 0, "0", "port to bind; 0: any free one", .max = 65535},
+    {"peer", SR_TABLE, 0, NULL,
+     "{host=, port=}: talk to nobody else, from a port that "
+     "cannot be guessed"},
     {0}};
 static const sr_spec udp_spec = {"stream.udp", "Open a datagram socket.", udp_args};
 
@@ -367,15 +379,68 @@ static int udp_bind(udp *u, const char *host, int port, sr_err *err) {
     return 0;
 }
 
+/* Bind u to any address of the peer's family and a random port. Ports are tried until a
+ * free one is found. */
+static int bind_random(udp *u, int family, sr_err *err) {
+    const char *any = family == AF_INET6 ? "::" : "0.0.0.0";
+    for (int tries = 0; tries < PORT_TRIES; tries++) {
+        uint16_t number;
+        if (sr_random(&number, sizeof number, err) != 0) return -1;
+        int port = PORT_FIRST + number % (65536 - PORT_FIRST);
+        if (udp_bind(u, any, port, err) == 0) return 0;
+        if (err->kind != SR_CONFLICT) return -1;
+        *err = (sr_err){0};
+    }
+    return udp_bind(u, any, 0, err);
+}
+
+/* Bind and connect u to one peer. */
+static int udp_connect(udp *u, const struct sockaddr_storage *peer, sr_err *err) {
+    int len = sizeof u->addr;
+    if (bind_random(u, peer->ss_family, err) != 0) return -1;
+    int rc = uv_udp_connect(&u->handle, (const struct sockaddr *)peer);
+    sr_addr_text((const struct sockaddr *)peer, u->name, sizeof u->name);
+    if (rc != 0) return sr_fail_uv(err, rc, "cannot send datagrams to %s", u->name);
+    sr_own_remove(u->loop, (struct sockaddr *)&u->addr);
+    u->own = false;
+    rc = uv_udp_getsockname(&u->handle, (struct sockaddr *)&u->addr, &len);
+    if (rc != 0) return sr_fail_uv(err, rc, "the address of a datagram socket");
+    sr_own_add(u->loop, (struct sockaddr *)&u->addr);
+    u->own = u->connected = true;
+    u->asked = !sr_own_has(u->loop, (const struct sockaddr *)peer);
+    return 0;
+}
+
+/* The option peer, if it is there: its address, checked and allowed. */
+static bool read_peer(lua_State *L, struct sockaddr_storage *ret_peer) {
+    char target[160];
+    sr_err err = {0};
+    if (sr_arg_push(L, 1, "peer") == LUA_TNIL) return false;
+    lua_getfield(L, -1, "host");
+    lua_getfield(L, -2, "port");
+    const char *host = lua_tostring(L, -2);
+    lua_Integer port = lua_tointeger(L, -1);
+    if (!host || port < 1 || port > 65535)
+        sr_raise(L, SR_USAGE, "BAD_ARGUMENT",
+                 "stream.udp: peer must be {host = address, port = 1 to 65535}");
+    if (sr_addr_parse(host, (int)port, ret_peer, &err) != 0) sr_throw(L, &err);
+    sr_net_target(target, sizeof target, host, (int)port);
+    sr_allow(L, SR_PERM_NET, target);
+    return true;
+}
+
 /* --- Open a datagram socket.
- * ---@param opts {host: string?, port: integer?}? "127.0.0.1", 0 (any free one)
+ * ---@param opts {host: string?, port: integer?, peer: {host: string, port: integer}?}?
+ * --- "127.0.0.1", 0 (any free one); or peer, an address, instead of both
  * ---@return stream.udp with port, address, closed
  * Raises conflict (in use), io, denied, usage. */
 int sr_stream_l_udp(lua_State *L) {
     char target[160];
+    struct sockaddr_storage peer;
     sr_err err = {0};
     lua_settop(L, 1);
     sr_args(L, 1, &udp_spec);
+    bool connects = read_peer(L, &peer);
     const char *host = sr_arg_string(L, 1, "host", "127.0.0.1", NULL);
     int port = (int)sr_arg_int(L, 1, "port", 0);
     sr_net_target(target, sizeof target, host, port);
@@ -394,6 +459,7 @@ int sr_stream_l_udp(lua_State *L) {
     u->handle.data = u;
     u->refs = 2;
     *box = u;
-    if (udp_bind(u, host, port, &err) != 0) return sr_throw(L, &err);
+    if ((connects ? udp_connect(u, &peer, &err) : udp_bind(u, host, port, &err)) != 0)
+        return sr_throw(L, &err);
     return 1;
 }

@@ -1,6 +1,7 @@
 -- The parts of ACME that need no server: names, solvers, keys, gates, arguments.
 local acme = require "acme"
 local core = require "acme.core"
+local gates = require "gate"
 local fs = require "fs"
 local http = require "http"
 local task = require "task"
@@ -102,7 +103,7 @@ test("an account key file that is none is refused", function(t)
 end)
 
 test("a gate lets one through at a time, in order", function(t)
-  local gate, seen = core.gate(), {}
+  local gate, seen = gates.new(), {}
   do
     local group <close> = task.group{}
     for i = 1, 4 do
@@ -118,7 +119,7 @@ test("a gate lets one through at a time, in order", function(t)
 end)
 
 test("a waiter that is cancelled leaves the gate's queue", function(t)
-  local gate, seen = core.gate(), {}
+  local gate, seen = gates.new(), {}
   local group <close> = task.group{}
   group:spawn(function()
     local guard <close> = gate:enter()
@@ -141,7 +142,7 @@ test("a waiter that is cancelled leaves the gate's queue", function(t)
 end)
 
 test("a time-out at the gate does not keep it shut", function(t)
-  local gate = core.gate()
+  local gate = gates.new()
   local pass = gate:enter()
   for _ = 1, 3 do
     t:raises(function() task.timeout(0.005, gate.enter, gate) end, "timeout")

@@ -1,4 +1,4 @@
-/* acme_gate.c – one at a time; see acme_gate.h.
+/* gate.c – one at a time; see gate.h.
  *
  * A gate is open or holds exactly one pass. Whoever finds it held queues an operation;
  * the pass that ends hands the gate straight to the first in the queue, so nobody
@@ -6,13 +6,13 @@
  * when its operation is freed. The gate's memory is counted: userdata, passes and waiters
  * each hold it.
  */
-#include "acme/acme_gate.h"
+#include "sys/gate.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define GATE "acme.gate"
-#define PASS "acme.gate.pass"
+#define GATE "gate"
+#define PASS "gate.pass"
 
 typedef struct waiter waiter;
 
@@ -140,7 +140,7 @@ static void wait_free(sr_op *op) {
     free(w);
 }
 
-static const sr_op_class wait_class = {.name = "acme.gate:enter",
+static const sr_op_class wait_class = {.name = "gate:enter",
                                        .finish = wait_finish,
                                        .cancel = wait_cancel,
                                        .free = wait_free};
@@ -173,7 +173,7 @@ static int l_gate_gc(lua_State *L) {
     return 0;
 }
 
-int sr_acme_gate_new(lua_State *L) {
+int sr_gate_new(lua_State *L) {
     const char *name = luaL_optstring(L, 1, NULL);
     gate **box = lua_newuserdatauv(L, sizeof *box, 0);
     *box = NULL;
@@ -183,7 +183,8 @@ int sr_acme_gate_new(lua_State *L) {
     return 1;
 }
 
-void sr_acme_gate_open(lua_State *L) {
+int luaopen_gate(lua_State *L) {
+    static const luaL_Reg functions[] = {{"new", sr_gate_new}, {NULL, NULL}};
     static const luaL_Reg gate_methods[] = {{"enter", l_enter}, {NULL, NULL}};
     static const luaL_Reg pass_methods[] = {{"close", l_pass_close}, {NULL, NULL}};
     luaL_newmetatable(L, GATE);
@@ -199,4 +200,6 @@ void sr_acme_gate_open(lua_State *L) {
     lua_pushcfunction(L, l_pass_close);
     lua_setfield(L, -2, "__close");
     lua_pop(L, 2);
+    luaL_newlib(L, functions);
+    return 1;
 }
