@@ -8,6 +8,8 @@
 int luaopen_gate(lua_State *L);
 int luaopen_x509(lua_State *L);
 
+/* One line a module, however many there are. */
+/* clang-format off */
 const sr_module sr_bindings[] = {
     {"json", luaopen_json},
     {"digest", luaopen_digest},
@@ -15,6 +17,7 @@ const sr_module sr_bindings[] = {
     {"fs.core", luaopen_fs_core},
     {"gate", luaopen_gate},
     {"process.core", luaopen_process_core},
+    {"notify", luaopen_notify},
     {"http_server.core", luaopen_http_server},
     {"stream", luaopen_stream},
     {"x509", luaopen_x509},
@@ -25,3 +28,4 @@ const sr_module sr_bindings[] = {
     {"dns.core", luaopen_dns_core},
     {0},
 };
+/* clang-format on */

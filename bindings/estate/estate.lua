@@ -13,13 +13,14 @@ local cage = require "cage"
 local errors = require "errors"
 local fs = require "fs"
 local process = require "process"
+local schedule_list = require "schedule_list"
 local time = require "time"
 local x509 = require "x509"
 
 local estate = {}
 
 local GLOBALS = {"acme", "challenge", "orgs", "policies", "certificates", "state", "keep",
-  "allow_internal"}
+  "allow_internal", "schedules"}
 
 local ACME = {
   {name = "directory", type = "string", required = true, nonempty = true,
@@ -283,7 +284,8 @@ function Check:whole(e)
     return
   end
   for name, value in pairs{state = "string", keep = "number", policies = "table",
-    allow_internal = "table", acme = "table", orgs = "table", challenge = "table"} do
+    allow_internal = "table", acme = "table", orgs = "table", challenge = "table",
+    schedules = "table"} do
     if e[name] ~= nil and type(e[name]) ~= value then
       self:note(name, "is a %s, got %s", value, type(e[name]))
       e[name] = nil
@@ -295,6 +297,8 @@ function Check:whole(e)
   if e.keep and (math.type(e.keep) ~= "integer" or e.keep < 1) then
     self:note("keep", "is a number of generations, at least 1, got %s", e.keep)
   end
+  local _, wrong = schedule_list.read(e.schedules)
+  table.move(wrong, 1, #wrong, #self.problems + 1, self.problems)
   if e.acme then self:acme("acme", e.acme) end
   if e.challenge then self:challenge("challenge", e.challenge) end
   for name, org in pairs(e.orgs or {}) do

@@ -1,5 +1,6 @@
 -- Schedules as scripts see them: zones by name, catching up, jitter.
 local schedule = require "schedule"
+local schedule_list = require "schedule_list"
 local time = require "time"
 
 local function at(text) return math.tointeger(time.parse(text)) end
@@ -116,4 +117,44 @@ test("zones of this machine can be read, each of them", {timeout = "30s"}, funct
   assert(schedule.parse("@daily", {zone = "local"}):next(0))
   t:equal(schedule.parse("@daily", {zone = "America/Argentina/Buenos_Aires"}):show(0),
     "1969-12-31 21:00:00 -03")
+end)
+
+test("the schedules of an estate are its own and the shipped ones", function(t)
+  local entries, problems = schedule_list.read{
+    {name = "report", at = "0 7 * * mon", zone = "Europe/Berlin", run = {"report"}},
+    {name = "watch", at = "every 10m"},
+    {name = "rotate", at = "@monthly", flow = "rotate", input = {site = "a"}},
+    {name = "renew", enabled = false},
+  }
+  t:equal(problems, {})
+  local seen = {}
+  for i, entry in ipairs(entries) do
+    seen[i] = {entry.name, tostring(entry.schedule), entry.flow, entry.run}
+  end
+  t:equal(seen, {{"report", "0 7 * * mon (Europe/Berlin)", nil, {"report"}},
+    {"rotate", "@monthly", "rotate"}, {"watch", "every 10m", nil, {"watch", "--once"}}})
+  entries = schedule_list.read(nil)
+  t:equal({entries[1].name, entries[2].name}, {"renew", "watch"})
+  t:equal(entries[1].schedule.name, "renew") -- its jitter is its own
+end)
+
+test("every mistake in a list of schedules is named", function(t)
+  local _, problems = schedule_list.read{
+    {name = "a", at = "0 0 31 2 *", flow = "x"},
+    {name = "b", at = "@daily"},
+    {name = "c", at = "@daily", flow = "x", run = {"y"}},
+    {name = "renew", zone = "Mars"},
+    {name = "renew", att = "@daily"},
+    {name = "../up", at = "@daily", flow = "x"},
+    {name = "d", at = "@daily", flow = "x"}, {name = "d", at = "@daily", flow = "x"},
+    "e",
+  }
+  local wanted = {"schedules%[1%] %(a%): .*never fires", "%[2%] %(b%): give either flow",
+    "%[3%] %(c%): give either", "%[4%] %(renew%): there is no time zone Mars",
+    "%[5%] %(renew%): unknown option att; did you mean at%?", "%[6%].*the name has",
+    "%[8%] %(d%): schedules%[7%] %(d%) has the same name", "%[9%]: takes one table"}
+  t:equal(#problems, #wanted, table.concat(problems, "\n"))
+  for i, pattern in ipairs(wanted) do
+    assert(problems[i]:find(pattern), problems[i] .. " / " .. pattern)
+  end
 end)
