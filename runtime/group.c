@@ -18,12 +18,7 @@ static sr_task *here(lua_State *L, const char *what) {
 
 /* ---------------------------------------------------------------- joins */
 
-typedef struct join {
-    sr_op op;
-    sr_op **list; /* the list it is in; NULL once taken out */
-    sr_op *next;
-    int kind;
-} join;
+typedef sr_join join;
 
 enum { JOIN_TASK, JOIN_GROUP, JOIN_PLACE };
 
@@ -33,7 +28,7 @@ sr_op *sr_join_next(sr_op *op) {
     return j->next;
 }
 
-static void join_cancel(sr_op *op) {
+void sr_join_cancel(sr_op *op) {
     join *j = (join *)op;
     for (sr_op **at = j->list; at && *at; at = &((join *)*at)->next) {
         if (*at != op) continue;
@@ -48,17 +43,21 @@ static void join_free(sr_op *op) {
     free(op);
 }
 
-static sr_op *join_new(lua_State *L, const sr_op_class *cls, sr_op **list, int kind) {
-    join *j = calloc(1, sizeof *j);
-    if (!j) luaL_error(L, "not enough memory");
-    sr_op_init(&j->op, cls, sr_loop_of(L));
+void sr_join_add(sr_join *j, const sr_op_class *cls, sr_loop *loop, sr_op **list) {
+    sr_op_init(&j->op, cls, loop);
     j->list = list;
-    j->kind = kind;
     j->next = NULL;
     sr_op **last = list; /* first come, first served */
     while (*last)
         last = &((join *)*last)->next;
     *last = &j->op;
+}
+
+static sr_op *join_new(lua_State *L, const sr_op_class *cls, sr_op **list, int kind) {
+    join *j = calloc(1, sizeof *j);
+    if (!j) luaL_error(L, "not enough memory");
+    sr_join_add(j, cls, sr_loop_of(L), list);
+    j->kind = kind;
     return &j->op;
 }
 
@@ -85,8 +84,10 @@ static int task_finish(lua_State *L, sr_op *op) {
     return push_results(L, check_task(L, 1));
 }
 
-static const sr_op_class task_class = {
-    .name = "task:join", .finish = task_finish, .cancel = join_cancel, .free = join_free};
+static const sr_op_class task_class = {.name = "task:join",
+                                       .finish = task_finish,
+                                       .cancel = sr_join_cancel,
+                                       .free = join_free};
 
 /* task:join() → the task's results; raises its error. */
 static int l_task_join(lua_State *L) {
@@ -212,7 +213,7 @@ static int close_finish(lua_State *L, sr_op *op);
 
 static const sr_op_class close_class = {.name = "task.group:close",
                                         .finish = close_finish,
-                                        .cancel = join_cancel,
+                                        .cancel = sr_join_cancel,
                                         .free = join_free,
                                         .steady = true};
 
@@ -248,7 +249,7 @@ static int join_finish(lua_State *L, sr_op *op) {
 
 static const sr_op_class join_class = {.name = "task.group:join",
                                        .finish = join_finish,
-                                       .cancel = join_cancel,
+                                       .cancel = sr_join_cancel,
                                        .free = join_free};
 
 /* group:join() – wait until no task of the group is left; raises the first error. The
@@ -272,7 +273,7 @@ static int place_finish(lua_State *L, sr_op *op);
 
 static const sr_op_class place_class = {.name = "task.group:spawn (its limit is reached)",
                                         .finish = place_finish,
-                                        .cancel = join_cancel,
+                                        .cancel = sr_join_cancel,
                                         .free = join_free};
 
 /* Again after each wait: the group may be closed by then, or the place be taken. */

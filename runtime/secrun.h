@@ -117,6 +117,8 @@ typedef struct sr_op_class {
     void (*describe)(const sr_op *op, char *buf, size_t size);
     /* Goes on under cancellation: a join, whose tasks are cancelled instead. */
     bool steady;
+    /* Steady ones only: the waiting task was cancelled, and goes on waiting. No Lua. */
+    void (*interrupt)(sr_op *op);
 } sr_op_class;
 
 struct sr_op {

@@ -130,7 +130,10 @@ static void limit_to_grace(sr_task *task) {
 
 void sr_task_interrupt(sr_task *task) {
     if (task->state != TASK_WAITING) return;
-    if (task->op && task->op->cls->steady) return;
+    if (task->op && task->op->cls->steady) {
+        if (task->op->cls->interrupt) task->op->cls->interrupt(task->op);
+        return;
+    }
     if (sr_task_in_cleanup(task, task->inner)) {
         limit_to_grace(task);
         return;
@@ -291,7 +294,7 @@ static void close_left_scopes(lua_State *L, sr_task *task) {
 }
 
 static void report_error(lua_State *L, sr_task *task) {
-    if (caused_by_cancel(L, task) || task == task->vm->main) return;
+    if (caused_by_cancel(L, task) || task->watched || task == task->vm->main) return;
     lua_pushvalue(L, -1);
     if (task->group && !task->group->orphan) {
         sr_group_fail(L, task->group);
@@ -450,6 +453,11 @@ static void end_task(sr_task *task, int status) {
         sr_op_done(op);
     }
     if (task->group) sr_group_task_done(task->group);
+    sr_op *idle = task->vm->ntasks == 0 ? task->vm->idle : NULL;
+    if (idle) {
+        task->vm->idle = NULL;
+        sr_op_done(idle);
+    }
     sr_unanchor(task->vm->L, task); /* may free the task */
 }
 

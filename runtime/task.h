@@ -60,6 +60,7 @@ struct sr_task {
     bool parked;  /* a yield on its way to the scheduler is a wait, not coroutine.yield */
     bool graceful; /* the armed timer is the end of the grace, not the wait's own */
     bool daemon, ok;
+    bool watched; /* whoever started it reads its error: it is not reported here */
 };
 
 struct sr_group {
@@ -114,6 +115,16 @@ void sr_signal_guard(lua_State *L); /* make a script that ends keep to the cance
 void sr_signal_guard_task(sr_task *task); /* the same for all its running coroutines */
 
 /* group.c */
+/* A wait for the end of tasks, first member of its struct. */
+typedef struct sr_join {
+    sr_op op;
+    sr_op **list; /* the list it is in; NULL once taken out */
+    sr_op *next;
+    int kind;
+} sr_join;
+/* Put it, zeroed, at the end of a list; when what it waits for comes, it is done. */
+void sr_join_add(sr_join *join, const sr_op_class *cls, sr_loop *loop, sr_op **list);
+void sr_join_cancel(sr_op *op); /* take it out and end it */
 sr_op *sr_join_next(sr_op *op); /* the next in the list of waits it is in */
 void sr_group_task_done(sr_group *group);
 void sr_group_orphan(sr_group *group);             /* its owner ends and it is open */

@@ -61,6 +61,8 @@ static const sr_module own_modules[] = {
     {"args", sr_open_args},
     {"time", sr_open_time},
     {"log", sr_open_log},
+    {"event", sr_open_event},
+    {"vm", sr_open_vm},
     {"progress", sr_open_progress},
     {"signals", sr_open_signals},
     {"cage", sr_open_cage},

@@ -14,6 +14,7 @@ struct sr_vm {
     sr_scope root, daemons;
     sr_task *main;
     sr_closer *closers;
+    sr_op *idle; /* done once no task is left; or NULL */
     unsigned ntasks;
     uint32_t next_id;
     /* The script's own folder, resolved; its code needs no permission. */
@@ -34,6 +35,10 @@ void sr_vm_exit(sr_vm *vm, int status, const char *why);
 void sr_vm_free(sr_vm *vm);
 sr_perms *sr_vm_perms(sr_vm *vm);
 
+/* vm_lua.c: the module "vm" */
+int sr_open_vm(lua_State *L);
+/* event.c: the module "event" */
+int sr_open_event(lua_State *L);
 /* load.c */
 int sr_open_load(lua_State *L);
 /* clock_lua.c: os.time, os.date, and the module "time". */
