@@ -187,6 +187,15 @@ function Request:respond(response)
   end
 end
 
+--- Answer with nothing: the connection is closed; in a body's function, in the middle of the
+--- body. For servers that act out failures; the client cannot tell whether its request was
+--- acted upon.
+function Request:drop()
+  self._answered = true
+  self._handle:drop()
+  self._handle:finish(true)
+end
+
 ---@class http.Server
 ---@field address string "127.0.0.1:8080" or "unix:/run/x"
 ---@field port integer 0 for a unix socket

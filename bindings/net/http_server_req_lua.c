@@ -359,6 +359,12 @@ static int l_request_finish(lua_State *L) {
     return 0;
 }
 
+/* handle:drop() – no answer; the connection is closed. */
+static int l_request_drop(lua_State *L) {
+    sr_httpd_request_cut(check_handle(L)->req);
+    return 0;
+}
+
 /* ------------------------------------------------------------------ types */
 
 static const luaL_Reg methods[] = {{"respond", l_request_respond},
@@ -366,6 +372,7 @@ static const luaL_Reg methods[] = {{"respond", l_request_respond},
                                    {"respond_stream", l_request_respond_stream},
                                    {"write", l_request_write},
                                    {"finish", l_request_finish},
+                                   {"drop", l_request_drop},
                                    {"done", l_request_done},
                                    {"gone", l_request_gone},
                                    {NULL, NULL}};

@@ -369,6 +369,15 @@ void sr_httpd_request_abort(sr_httpd_request *req) {
         req->stream.ready(req->stream.arg);
 }
 
+void sr_httpd_request_cut(sr_httpd_request *req) {
+    if (req->stage != REQ_TAKEN) return;
+    req->stage = REQ_ANSWERED; /* so that nobody answers it, and nobody is told */
+    req->gone = true;
+    req->aborted = true;
+    sr_httpd_request_resume(req);
+    sr_httpd_run(req->server);
+}
+
 /* The path as sent, without the query, which may hold what is not for a log. */
 static void log_request(const sr_httpd_request *req, bool whole) {
     char peer[128];

@@ -102,7 +102,8 @@ function verbs.STARTTLS(session, rest)
   if not session:answer("starttls", nil, "220 2.0.0 go ahead") then return end
   session.conn:starttls{server = true, cert = sink.tls.cert, key = sink.tls.key}
   session.tls = session.conn:tls().version
-  session.helo, session.user = nil, nil -- what was said before is forgotten (RFC 3207 4.2)
+  session.helo, session.user = nil,
+    nil -- what was said before is forgotten (RFC 3207 4.2)
   session:reset()
 end
 
