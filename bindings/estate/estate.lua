@@ -8,6 +8,7 @@
 -- is reported at once, each with its place and its mend. A `secret "env:NAME"` in it is only
 -- a reference until estate.secret resolves it.
 
+local alert_routes = require "alert_routes"
 local args = require "args"
 local cage = require "cage"
 local errors = require "errors"
@@ -20,7 +21,7 @@ local x509 = require "x509"
 local estate = {}
 
 local GLOBALS = {"acme", "challenge", "orgs", "policies", "certificates", "state", "keep",
-  "allow_internal", "schedules"}
+  "allow_internal", "schedules", "alerts"}
 
 local ACME = {
   {name = "directory", type = "string", required = true, nonempty = true,
@@ -285,7 +286,7 @@ function Check:whole(e)
   end
   for name, value in pairs{state = "string", keep = "number", policies = "table",
     allow_internal = "table", acme = "table", orgs = "table", challenge = "table",
-    schedules = "table"} do
+    schedules = "table", alerts = "table"} do
     if e[name] ~= nil and type(e[name]) ~= value then
       self:note(name, "is a %s, got %s", value, type(e[name]))
       e[name] = nil
@@ -298,6 +299,8 @@ function Check:whole(e)
     self:note("keep", "is a number of generations, at least 1, got %s", e.keep)
   end
   local _, wrong = schedule_list.read(e.schedules)
+  table.move(wrong, 1, #wrong, #self.problems + 1, self.problems)
+  _, wrong = alert_routes.read(e.alerts, e.orgs or {})
   table.move(wrong, 1, #wrong, #self.problems + 1, self.problems)
   if e.acme then self:acme("acme", e.acme) end
   if e.challenge then self:challenge("challenge", e.challenge) end
