@@ -14,7 +14,7 @@ JOBS   ?= $(shell nproc)
 SECONDS = 20
 
 BUILD_PACKAGES = gcc make cmake pkg-config liblua5.4-dev libuv1-dev libcurl4-openssl-dev \
-  libssl-dev libcjson-dev libmicrohttpd-dev libedit-dev libldns-dev
+  libssl-dev libcjson-dev libmicrohttpd-dev libedit-dev libldns-dev libsqlite3-dev
 DEMO_PACKAGES  = $(BUILD_PACKAGES) pebble
 TEST_PACKAGES  = $(DEMO_PACKAGES) curl openssl nginx tmux tzdata lua-check clang-format valgrind \
   knot knot-dnsutils bind9

@@ -21,6 +21,7 @@ const sr_module sr_bindings[] = {
     {"http_server.core", luaopen_http_server},
     {"stream", luaopen_stream},
     {"x509", luaopen_x509},
+    {"store.core", luaopen_store_core},
     {"acme.core", luaopen_acme_core},
     {"schedule.core", luaopen_schedule_core},
     {"http.core", luaopen_http_core},

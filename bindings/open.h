@@ -15,6 +15,7 @@ int luaopen_process_core(lua_State *L);
 int luaopen_http_server(lua_State *L);
 int luaopen_http_core(lua_State *L);
 int luaopen_schedule_core(lua_State *L);
+int luaopen_store_core(lua_State *L);
 int luaopen_stream(lua_State *L);
 int luaopen_smtp(lua_State *L);
 
