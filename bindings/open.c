@@ -27,6 +27,7 @@ const sr_module sr_bindings[] = {
     {"http.core", luaopen_http_core},
     {"smtp", luaopen_smtp},
     {"dns.core", luaopen_dns_core},
+    {"scm.core", luaopen_scm_core},
     {0},
 };
 /* clang-format on */

@@ -12,6 +12,7 @@ int luaopen_fs_core(lua_State *L);
 int luaopen_json(lua_State *L);
 int luaopen_notify(lua_State *L);
 int luaopen_process_core(lua_State *L);
+int luaopen_scm_core(lua_State *L);
 int luaopen_http_server(lua_State *L);
 int luaopen_http_core(lua_State *L);
 int luaopen_schedule_core(lua_State *L);

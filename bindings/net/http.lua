@@ -177,7 +177,7 @@ end
 --- `ca` ("system": path, folder, PEM text or a list), `cert`, `key`, `key_password`,
 --- `verify` (true), `proxy` (the environment's; false: none), `no_proxy`, `resolve`
 --- (["host:port"] = "address"), `http_version` ("1.1" or "2"), `pool` ({total = 64,
---- per_host = 8}), `no_private_addresses` (false; for URLs that somebody else gave).
+--- per_host = 8}), `keep_alive` (true), `no_private_addresses` (false; for URLs that somebody else gave).
 ---
 --- `retry` (times, or {times = 3, base = "1s", cap = "30s"}), `idempotent` (by method: a
 --- POST may be sent twice), `raise` (true), `accept_status` (statuses that do not raise).

@@ -53,6 +53,7 @@ typedef struct sr_http_request {
     bool raw;               /* do not ask for compression */
     bool verify;            /* default true */
     bool public_only;       /* refuse private addresses on every hop */
+    bool last;              /* the connection is closed behind it */
     bool idempotent;        /* sending twice has no other effect; by method at first */
     int version; /* 0: HTTP/2 where TLS offers it; 11: never; 20: also without TLS */
     int pool_total, pool_host; /* default 64 and 8 */

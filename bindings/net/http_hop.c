@@ -195,6 +195,7 @@ static int configure(sr_http_exchange *x, bool used) {
     set_version(x, easy);
     set_proxy(x, easy);
     curl_easy_setopt(easy, CURLOPT_URL, req->url.text);
+    curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, req->last ? 1L : 0L);
     if (req->raw || sr_http_request_has(req, "accept-encoding"))
         curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, NULL);
     return 0;

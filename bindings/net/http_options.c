@@ -61,6 +61,7 @@ static const sr_arg args[] = {
      NULL, 0},
     {"idempotent", SR_BOOL, 0, "by method", "it may be sent twice", NULL, 0},
     {"compressed", SR_BOOL, 0, "true", "ask for gzip", NULL, 0},
+    {"keep_alive", SR_BOOL, 0, "true", "keep the connection for later requests", NULL, 0},
     {"pool", SR_TABLE, 0, NULL, "{total = 64, per_host = 8} connections", NULL, 0},
     {0}};
 static const sr_spec spec = {"http.request", "Make one HTTP request.", args};
@@ -291,6 +292,7 @@ static void fill_bounds(lua_State *L, sr_http_request *req) {
     req->public_only = sr_arg_bool(L, 1, "no_private_addresses", false);
     req->idempotent = sr_arg_bool(L, 1, "idempotent", req->idempotent);
     req->raw = !sr_arg_bool(L, 1, "compressed", true);
+    req->last = !sr_arg_bool(L, 1, "keep_alive", true);
     const char *version = sr_arg_string(L, 1, "http_version", "", NULL);
     req->version = !*version ? 0 : *version == '1' ? 11 : 20;
     if (sr_arg_push(L, 1, "pool") == LUA_TTABLE) {
