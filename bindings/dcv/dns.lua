@@ -301,6 +301,19 @@ end
 ---@return string
 function dns.name(text) return core.name(text) end
 
+--- The name under which PTR records of an address stand; nil for what is no address.
+---@param address string
+---@return string?
+function dns.reverse(address)
+  local family = servers.family(address)
+  if family == 4 then
+    local a, b, c, d = address:match "(%d+)%.(%d+)%.(%d+)%.(%d+)"
+    return ("%s.%s.%s.%s.in-addr.arpa"):format(d, c, b, a)
+  elseif family == 6 then
+    return core.reverse(address)
+  end
+end
+
 --- The name above, nil above the root.
 dns.parent = query.parent
 --- Whether a name is a zone's or below it.

@@ -9,6 +9,8 @@
 #include "dcv/tsig.h"
 #include "open.h"
 
+#include <arpa/inet.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -308,6 +310,20 @@ static int l_type(lua_State *L) {
     return 1;
 }
 
+/* reverse(address) → "….ip6.arpa" of an IPv6 address. Raises usage. */
+static int l_reverse(lua_State *L) {
+    unsigned char bytes[16];
+    char name[80], *at = name;
+    const char *text = luaL_checkstring(L, 1);
+    if (inet_pton(AF_INET6, text, bytes) != 1)
+        return sr_raise(L, SR_USAGE, "BAD_ADDRESS", "\"%s\" is not an IPv6 address",
+                        text);
+    for (int i = 15; i >= 0; i--)
+        at += snprintf(at, 5, "%x.%x.", bytes[i] & 15, bytes[i] >> 4);
+    lua_pushfstring(L, "%sip6.arpa", name);
+    return 1;
+}
+
 /* ---------------------------------------------------------------- signatures */
 
 static int l_key_gc(lua_State *L) {
@@ -446,11 +462,17 @@ static int l_verify(lua_State *L) {
 
 /* ---------------------------------------------------------------- module */
 
-static const luaL_Reg functions[] = {{"decode", l_decode}, {"answers", l_answers},
-                                     {"encode", l_encode}, {"name", l_name},
-                                     {"type", l_type},     {"key", l_key},
-                                     {"sign", l_sign},     {"signature", l_signature},
-                                     {"verify", l_verify}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"decode", l_decode},
+                                     {"answers", l_answers},
+                                     {"encode", l_encode},
+                                     {"name", l_name},
+                                     {"type", l_type},
+                                     {"reverse", l_reverse},
+                                     {"key", l_key},
+                                     {"sign", l_sign},
+                                     {"signature", l_signature},
+                                     {"verify", l_verify},
+                                     {NULL, NULL}};
 
 static const luaL_Reg key_meta[] = {{"__gc", l_key_gc},
                                     {"__tostring", l_key_tostring},

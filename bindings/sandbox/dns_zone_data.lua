@@ -207,11 +207,12 @@ end
 ---@return sandbox.Zone
 function zone_data.new(name, options)
   options = options or {}
-  local ns = options.ns or {"ns1." .. name}
+  local below = name == "." and "" or "." .. name
+  local ns = options.ns or {"ns1" .. below}
   local zone = setmetatable({name = name, nodes = {}, below = {},
     ttl = options.ttl or 300, negative_ttl = options.negative_ttl or 60,
     serial = (options.serial or 1) - 1, primary = ns[1],
-    mail = options.mail or "hostmaster." .. name}, Zone)
+    mail = options.mail or "hostmaster" .. below}, Zone)
   zone:set(name, "NS", ns)
   return zone
 end
