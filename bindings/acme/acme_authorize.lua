@@ -3,7 +3,8 @@
 --     authorize.run(order, {solver = acme.http01{listen = "0.0.0.0:80"}})
 --
 -- All challenges are put in place before the first is answered, then the CA's verdicts are
--- waited for. Whatever happens, what was presented is taken down. Running it again is safe:
+-- waited for. A solver with a method wait(items) is waited for in between, until what it
+-- presented can be seen by the CA. Whatever happens, what was presented is taken down. Running it again is safe:
 -- authorizations that are valid are left, challenges under way are not answered twice.
 
 local client = require "acme_client"
@@ -130,6 +131,10 @@ function authorize.run(order, options)
   local pass = new_pass(order, options)
   local guard <close> = setmetatable({}, {__close = function() cleanup(pass) end})
   local open = pass:present(order:authorizations())
+  if options.solver.wait and #open > 0 then
+    options.solver:wait(open)
+    pass.step("visible", order.url)
+  end
   for _, item in ipairs(open) do pass:answer(item) end
   for _, item in ipairs(open) do pass:settle(item) end
 end

@@ -207,7 +207,8 @@ local ISSUE = {
 }
 
 --- Issue one certificate. A solver is a table with `type`, present(self, authorization,
---- challenge, key_authorization) and cleanup(self, authorization, challenge).
+--- challenge, key_authorization) and cleanup(self, authorization, challenge); with wait(self,
+--- items), it is called once when all are presented and before any is answered.
 --- Raises pending with retry_after when the CA needs longer than a minute at a time, and
 --- whatever the CA's problem maps to; state_dir is kept, the next run goes on from there.
 ---@param account acme.Account

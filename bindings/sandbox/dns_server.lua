@@ -155,6 +155,7 @@ local function fault_for(self, message, transport)
       and (not fault.opcode or fault.opcode == message.opcode)
       and (not fault.transport or fault.transport == transport)
       and (fault.kind ~= "no_edns" or message.edns)
+      and (fault.kind ~= "tsig" or message.opcode == "UPDATE")
       and (fault.kind ~= "truncate" or transport == "udp")
       and (not fault.times or fault.hits < fault.times)
     then
