@@ -123,11 +123,11 @@ int sr_dns_type(const char *text, uint16_t *ret_type, sr_err *err) {
     for (size_t i = 0; i + 1 < sizeof upper && text[i]; i++)
         upper[i] = (char)toupper((unsigned char)text[i]);
     const char *close = sr_suggest(upper, known_types);
-    return sr_fail(
-        err, SR_USAGE, "BAD_TYPE",
-        "there is no record type \"%.40s\"%s%s%s A, AAAA, CAA, CNAME, MX, NS, "
-        "PTR, SOA and TXT are the usual ones, TYPE257 names one by number",
-        text, close ? "; did you mean " : "", close ? close : "", close ? "?" : ";");
+    return sr_fail(err, SR_USAGE, "BAD_TYPE",
+                   "there is no record type \"%.40s\"%s%s%s A, AAAA, CAA, CNAME, MX, NS, "
+                   "PTR, SOA and TXT are the usual ones, TYPE257 names one by number",
+                   text, close ? "; did you mean " : "", close ? close : "",
+                   close ? "?" : ";");
 }
 
 /* ---------------------------------------------------------------- response codes */
