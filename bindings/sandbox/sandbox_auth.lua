@@ -14,11 +14,11 @@ local auth = {}
 auth.TOKEN_PATH = "/auth/realms/apiclients/protocol/openid-connect/token"
 
 --- Privileges, as SCM names them.
-local ALL = {"allowDCV", "sslRequest", "sslApprove", "sslRenew", "sslReplace",
-  "sslRevoke",
-  "sslManage", "allowManageDomains", "approveDomainDelegation", "orgValidationManager",
-  "allowManagePersons", "allowManageNotifications", "allowManageCustomFields",
-  "allowManageDiscovery", "allowManageAcme", "allowManageOrganizations", "allowReports"}
+auth.PRIVILEGES = {"allowDCV", "autoApproveCertificates", "allowMsAdDiscovery",
+  "approveDomainDelegation", "allowManageDomains", "sslRequest", "sslRenew", "sslReplace",
+  "sslRevoke", "sslApprove", "sslManage", "clientCertManage",
+  "editOrganizationAndDepartment", "addOrganizationAndDepartments", "addDepartments",
+  "editDepartments", "orgValidationManager"}
 
 local function without(list, ...)
   local left = {}
@@ -30,17 +30,19 @@ end
 --- The logins a sandbox begins with: one that requests and cannot approve, one that approves,
 --- one that may only look.
 function auth.seed(state)
-  local requests = without(ALL, "sslApprove", "approveDomainDelegation")
-  requests.autoApproveCertificates = true
+  local requests = without(auth.PRIVILEGES, "sslApprove",
+    "approveDomainDelegation")
   state.admins = {
     {id = 1, login = "api", password = "api-password", email = "api@example.com",
-      name = "Ada Request", privileges = requests,
+      name = "Ada Request", role = "MRAO", privileges = requests,
       client_id = "sandbox-api", client_secret = "sandbox-api-secret"},
     {id = 2, login = "approver", password = "approver-password",
-      email = "approver@example.com", name = "Alan Approver", privileges = without(ALL),
+      email = "approver@example.com", name = "Alan Approver", role = "MRAO",
+      privileges = without(auth.PRIVILEGES, "autoApproveCertificates"),
       client_id = "sandbox-approver", client_secret = "sandbox-approver-secret"},
     {id = 3, login = "viewer", password = "viewer-password",
-      email = "viewer@example.com", name = "Vera Viewer", privileges = {},
+      email = "viewer@example.com", name = "Vera Viewer", role = "RAO_SSL", org_id = 101,
+        privileges = {},
       client_id = "sandbox-viewer", client_secret = "sandbox-viewer-secret"},
   }
   state.tokens = {}
@@ -56,6 +58,12 @@ end
 --- Raise -3 unless the caller has the privilege.
 function auth.need(call, privilege, action)
   if call.admin.privileges[privilege] then return end
+  wire.fail(-3, ("You are not authorized to perform %s."):format(action))
+end
+
+--- Raise -3 unless the caller administers the whole customer.
+function auth.need_master(call, action)
+  if call.admin.role == "MRAO" then return end
   wire.fail(-3, ("You are not authorized to perform %s."):format(action))
 end
 
@@ -160,6 +168,9 @@ function auth.caller(state, req, face, private)
     admin = by_token(state, req)
   else
     admin = by_headers(state, req, private)
+  end
+  if admin.password_expired and not req.raw_path:find "/api/admin/v1/%a*password" then
+    unknown_user()
   end
   return admin
 end

@@ -125,6 +125,7 @@ local ADMIN = {
   {name = "login", type = "string", required = true},
   {name = "password", type = "string"},
   {name = "disabled", type = "boolean"},
+  {name = "password_expired", type = "boolean"},
   {name = "grant", type = "list", choices = "string"},
   {name = "withdraw", type = "list", choices = "string"},
   {name = "certificate_serial", type = "string"},
@@ -137,6 +138,9 @@ function acts.admin(server, body)
   admin.password = given.password or admin.password
   admin.certificate_serial = given.certificate_serial or admin.certificate_serial
   if given.disabled ~= nil then admin.disabled = given.disabled end
+  if given.password_expired ~= nil then
+    admin.password_expired = given.password_expired
+  end
   for _, name in ipairs(given.grant or {}) do admin.privileges[name] = true end
   for _, name in ipairs(given.withdraw or {}) do admin.privileges[name] = nil end
   return {login = admin.login}

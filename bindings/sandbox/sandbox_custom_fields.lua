@@ -142,7 +142,7 @@ end
 local LIMIT = 60 -- fields of a customer
 
 local function create(call)
-  auth.need(call, "allowManageCustomFields", "custom field creation")
+  auth.need_master(call, "custom field creation")
   local body, field = wire.body(call, CREATE), {}
   if #call.state.custom_fields >= LIMIT then
     wire.fail(-131, "The limit of custom fields is exceeded")
@@ -154,7 +154,7 @@ local function create(call)
 end
 
 local function update(call)
-  auth.need(call, "allowManageCustomFields", "custom field update")
+  auth.need_master(call, "custom field update")
   local body = wire.body(call, UPDATE)
   local field = find(call, body.id)
   take(call, field, body)
@@ -162,7 +162,7 @@ local function update(call)
 end
 
 local function remove(call)
-  auth.need(call, "allowManageCustomFields", "custom field deletion")
+  auth.need_master(call, "custom field deletion")
   local _, at = find(call, wire.id(call, "id", -135))
   table.remove(call.state.custom_fields, at)
   return 204

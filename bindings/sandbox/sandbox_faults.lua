@@ -109,7 +109,7 @@ local function cut_body(response, req)
   return {status = response.status, headers = response.headers, body = function()
     if not first then return req:drop() end
     first = false
-    return body:sub(1, #body // 2)
+    return type(body) == "function" and body() or body:sub(1, #body // 2)
   end}
 end
 

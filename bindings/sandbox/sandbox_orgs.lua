@@ -170,7 +170,7 @@ local function parent_of(state, name)
 end
 
 local function create(call)
-  auth.need(call, "allowManageOrganizations", "organization creation")
+  auth.need(call, "addOrganizationAndDepartments", "organization creation")
   local state, body = call.state, wire.body(call, CREATE)
   local parent = body.parentOrgName and parent_of(state, body.parentOrgName)
   if same_level(state, body.name, parent) then
@@ -184,14 +184,14 @@ local function create(call)
 end
 
 local function update(call)
-  auth.need(call, "allowManageOrganizations", "organization update")
+  auth.need(call, "editOrganizationAndDepartment", "organization update")
   local org = by_path(call)
   take(org, wire.body(call, UPDATE))
   return 200, details(call.state, org)
 end
 
 local function remove(call)
-  auth.need(call, "allowManageOrganizations", "organization deletion")
+  auth.need(call, "editOrganizationAndDepartment", "organization deletion")
   local state, org = call.state, by_path(call)
   if #children(state, org, short(state)) > 0 then
     wire.fail(-1021, "The organization has departments")

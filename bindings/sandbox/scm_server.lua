@@ -28,7 +28,9 @@ local scm_server = {}
 --- In this order: each begins with what those before it made.
 local RESOURCES = {"sandbox_orgs", "sandbox_org_validations", "sandbox_profiles",
   "sandbox_custom_fields", "sandbox_domains", "sandbox_dcv", "sandbox_ssl",
-  "sandbox_ssl_list", "sandbox_enroll", "sandbox_collect"}
+  "sandbox_ssl_list", "sandbox_enroll", "sandbox_collect", "sandbox_acme_accounts",
+  "sandbox_persons", "sandbox_notifications", "sandbox_reports", "sandbox_discovery",
+  "sandbox_buckets", "sandbox_admins"}
 
 local START = {
   {name = "listen", type = "string", doc = "host:port of the classic face, a free port"},
@@ -73,6 +75,15 @@ local function normal_path(raw)
   return path, rest ~= nil
 end
 
+local ACTIVITY = 10000 -- entries kept for the activity report
+
+local function note_activity(state, call)
+  local list = state.activity
+  list[#list + 1] = {at = state.now(), method = call.req.method, path = call.path,
+    address = call.req.peer.address, admin = call.admin}
+  if #list > ACTIVITY then table.remove(list, 1) end
+end
+
 local function call_handler(server, call)
   local method, path = call.req.method, call.path
   local handler, found = server.routes:find(method, path)
@@ -85,7 +96,9 @@ local function call_handler(server, call)
     wire.missing(-1, ("No handler found for %s %s"):format(method, path))
   end
   call.params = found
-  return response_of(handler(call))
+  local status, body, headers = handler(call)
+  if method ~= "GET" and method ~= "HEAD" then note_activity(server.state, call) end
+  return response_of(status, body, headers)
 end
 
 local function do_call(server, req, face, path, private)

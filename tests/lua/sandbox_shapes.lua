@@ -25,6 +25,16 @@ local VIA = "s(Enrollment Form|Client Admin|Web API|Discovery|Imported|SCEP|CD A
 local SUBMITTED = "status!:" .. DCV_STATUS .. ", orderStatus!:" .. ORDER_STATUS
   .. ", message!:s, orderBackendId!:s"
 
+local ACME = [[id!:n, name!:s, status!:s, macKey!:s(86..86), macId!:s(22..22),
+  acmeServer!:s, organizationId!:n, certValidationType!:s(DV|OV|EV), accountId!:s,
+  validationId:s, contacts!:s, ovOrderNumber:n, ovAnchorID:s]]
+local SCHEDULE = [[name!:s, status!:s, frequency!:s(Manual|Daily|Weekly|Monthly|Quarterly|
+  SemiAnnually|Annually|Once), timeZone!:s, time!:{hours!:n, minutes!:n}, month:n,
+  dayOfMonth:n, dayOfWeek:n, year:n]]
+local FOUND = [[{cn!:s, validFrom!:s(ISO_HMS), validTo!:s(ISO_HMS), subject!:o, san!:[s],
+  keyAlgorithm!:s, keySize!:n, signatureAlgorithm!:s, sn!:s, md5Hash!:s, sha1Hash!:s,
+  ku!:[s], eku!:[s], issuer!:o, precert!:b}]]
+
 local TEXTS = {
   error = "{code!:n, description!:s}",
 
@@ -117,6 +127,80 @@ local TEXTS = {
     input!:{type!:s, options:[s]}}] ]],
   ["custom_field.details"] = [[{id!:n, name!:s, mandatories!:[s], certType!:s, state!:s,
     input!:{type!:s, options:[s]}}]],
+
+  ["acme.servers"] = [[[{name!:s, certValidationType!:s(DV|OV|EV), url!:s, caId!:n,
+    singleProductId!:n, multiProductId!:n, wcProductId!:n}] ]],
+  ["acme.account"] = "{" .. ACME .. "}",
+  ["acme.account_v1"] = "{" .. ACME .. ", domains!:[{name!:s}]}",
+  ["acme.domains"] = "[{name!:s, validUntil!:s(ISO_HMS), stickyUntil!:s(ISO_HMS), "
+    .. "validationId:s}]",
+  ["acme.not_added"] = "{notAddedDomains:[s]}",
+  ["acme.not_removed"] = "{notRemovedDomains:[s]}",
+  ["acme.clients"] = [[[{accountId!:s, userAgent!:s, ipAddress!:s, status!:s,
+    lastActivity!:s(ISO_HMS), contacts:s}] ]],
+  ["acme.universal"] = [[{id!:n, name!:s, macKey!:s, macId!:s, acmeServer!:s,
+    organizationId!:n, accountId!:s, profileName!:s}]],
+
+  person = [[{id!:n, organizationId!:n, email!:s(e-mail), firstName!:s, lastName!:s,
+    middleName!:s, validationType!:s(STANDARD|HIGH), phone!:s, commonName!:s,
+    secondaryEmails!:[s], eppn!:s, upn!:s, created!:s(ISO_HMS), createdBy!:s,
+    modified!:s(ISO_HMS), modifiedBy!:s}]],
+  ["person.by_email"] = "{personId!:n}",
+  ["person.endpoints"] = "[{id!:n, name!:s, url!:s}]",
+
+  notification = [[{id!:n, description!:s, type!:s, created!:s(ISO_HMS), createdBy!:s,
+    modified!:s(ISO_HMS), modifiedBy!:s, orgData!:{selectedOrgType!:s(ANY|ANYDEPT|
+    SELECTED),
+    orgDelegations!:[n]}, recipientData!:{notifyRoles!:[s], recipients!:[{type!:s,
+    value!:s}]}, additionalData!:{days:n, certTypeId:n, freq:s(ONCE|DAILY),
+    revokedByAdmin:b, revokedByUser:b}, active!:b}]],
+
+  ["report.ssl"] = [[{statusCode!:n, reports!:[{commonName!:s, id!:n, orgId!:n,
+    organizationName!:s, city!:s, state!:s, country!:s, status!:s, orderNumber:n,
+    backendCertId:s, serverType!:s, servers!:n, typeId!:n, type!:s, term!:n, issuer:s,
+    requester!:s, approver:s, externalRequester:s, comments!:s, requested!:s(ISO_HMS),
+    approved:s(ISO_HMS), declined:s(ISO_HMS), downloaded:s(ISO_HMS), expires:s(ISO_HMS),
+    revoked:s(ISO_HMS), replaced:s(ISO_HMS), ipAddresses:s, publicKeyAlg:s,
+    publicKeySize:s, publicKeyType:s, subjAltNames!:s, serialNumber!:s, requestedVia!:]]
+    .. VIA .. ", sha1:s, md5:s, customFields!:[{name!:s, value!:s}]}]}",
+  ["report.domains"] = [[{statusCode!:n, reports!:[{id!:n, name!:s,
+    status!:s(Suspended|Active), requested!:s(ISO_HMS), stickyUntil:s(ISO_HMS),
+    dcvStatus!:s(Not Initiated|Validated|Action Required|Expired)}]}]],
+  ["report.activity"] = [[{statusCode!:n, reports!:[{id!:n, guid!:s, accessMethod!:s,
+    date!:s(ISO_HMS), address!:s, description!:s, action!:{id!:n, actionName!:s}, org:o,
+    person:o, admin:{login!:s, fullName!:s, email!:s}, smime:o, ssl:o, notif:o}]}]],
+  ["report.empty"] = "{statusCode!:n, reports!:[]}",
+
+  ["task.list"] = "[{taskId!:n, name!:s, status!:s}]",
+  ["task.made"] = "{taskId!:n}",
+  ["task.net"] = "{" .. SCHEDULE .. ", agent!:s, ranges!:[{address!:s, ports!:s}]}",
+  ["task.ad"] = "{" .. SCHEDULE .. ", agent!:s, depth!:n, domainDefinition:s}",
+  ["task.azure"] = "{" .. SCHEDULE .. ", azureAccountId:n, resourceGroup:s, keyVault:s}",
+  operations = [[{total!:n, data!:[{id!:s, status!:s(in_progress|failed|completed|
+  cancelled|
+    expired), created!:s(ISO_HMS), modified!:s(ISO_HMS), bucketId!:s, error:s}]}]],
+  ["operation.result"] = [[{total!:n, data!:[{operation!:{id!:s, created!:s(ISO_HMS)},
+    status!:{tlsVersion!:n, handshakeMs!:n, cipherSuite!:s, nameLookupMs!:n},
+    created!:s(ISO_HMS), certificate!:{hash!:s, metadata!:{managedId:s, hidden!:b,
+    discoveryTime!:s(ISO_HMS)}, details!:]] .. FOUND .. "}, location!:{type!:s, "
+    .. "details!:o}}]}",
+  rule = "{name!:s, orgId!:n, certType!:s, filters!:[{filterType!:s, matchType!:s, "
+    .. "value!:a}]}",
+  ["bucket.list"] = "[{id!:s, name!:s}]",
+  bucket = [[{id!:s(36..36), name!:s, assignmentRules!:[n], orgDelegations!:[n],
+    authenticationEnabled!:b, clientId:s, clientSecret:s}]],
+  ["bucket.certificates"] = "{total!:n, data!:[{hash!:s(64..64), details!:" .. FOUND
+    .. "}]}",
+
+  ["admin.list"] = "[{id!:n, type!:s, login!:s, email!:s, forename!:s, surname!:s}]",
+  admin = [[{id!:n, type!:s, login!:s, email!:s, forename!:s, surname!:s,
+    clientAdminCreator:n, reseted:s, lastPasswordChange:s(ISO), passwordState!:s(ALIVE|
+    EXPIRED|NEVER_EXPIRE), passwordExpiryDate:s(ISO), authCert:s, created:s(ISO),
+    modified:s(ISO), deleted:s, title:s, relationship:s, phone:s, city:s, state:s,
+    country:s, zip:s, locale:s, status!:s, activeState!:s, activeStatus!:s,
+    credentials!:[{role!:s, orgId:n}], privileges!:[s], failedAttempts!:n,
+    failedDate:s}]],
+  ["admin.password"] = "{state!:s(ALIVE|EXPIRED|NEVER_EXPIRE), expirationDate:s(ISO)}",
 }
 
 for name, text in pairs(TEXTS) do shapes[name] = shape.parse(text) end
