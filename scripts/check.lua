@@ -44,7 +44,8 @@ function main(words)
       certificate.reload and table.concat(certificate.reload, " ") or "nothing", verdict}
   end
   local missing = estate.missing(e)
-  print(e.path .. " is well-formed; state is kept in " .. e.state)
+  print(("%s is well-formed; state is kept in %s, the store is %s")
+    :format(e.path, e.state, e.store))
   print(textable.format({"certificate", "names", "CA", "challenge", "installed to",
     "then runs", "policy"}, rows))
   for _, text in ipairs(missing) do

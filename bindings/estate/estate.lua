@@ -15,13 +15,14 @@ local errors = require "errors"
 local fs = require "fs"
 local process = require "process"
 local schedule_list = require "schedule_list"
+local store = require "store"
 local time = require "time"
 local x509 = require "x509"
 
 local estate = {}
 
 local GLOBALS = {"acme", "challenge", "orgs", "policies", "certificates", "state", "keep",
-  "allow_internal", "schedules", "alerts"}
+  "allow_internal", "schedules", "alerts", "store"}
 
 local ACME = {
   {name = "directory", type = "string", required = true, nonempty = true,
@@ -286,7 +287,7 @@ function Check:whole(e)
   end
   for name, value in pairs{state = "string", keep = "number", policies = "table",
     allow_internal = "table", acme = "table", orgs = "table", challenge = "table",
-    schedules = "table", alerts = "table"} do
+    schedules = "table", alerts = "table", store = "string"} do
     if e[name] ~= nil and type(e[name]) ~= value then
       self:note(name, "is a %s, got %s", value, type(e[name]))
       e[name] = nil
@@ -295,6 +296,8 @@ function Check:whole(e)
   if e.state and not e.state:find("^/") then
     self:note("state", "is an absolute path, got %q", e.state)
   end
+  local named, why = pcall(store.path, e.store or "/x")
+  if not named then self:note("store", "%s", why.message) end
   if e.keep and (math.type(e.keep) ~= "integer" or e.keep < 1) then
     self:note("keep", "is a number of generations, at least 1, got %s", e.keep)
   end
@@ -319,7 +322,7 @@ end
 --- root would trust a file that others can write, or when it is wrong: then `details` are all
 --- the mistakes, each with its place and its mend.
 ---@param path string
----@return table estate {path, state, keep, acme, orgs, policies, challenge, certificates}
+---@return table estate {path, state, store, keep, acme, orgs, policies, challenge, certificates}
 function estate.load(path)
   local e = read(path)
   local check = setmetatable({problems = {}}, Check)
@@ -331,6 +334,7 @@ function estate.load(path)
   e.path = path
   e.folder = path:match("^(.*)/[^/]*$") or "."
   e.state = e.state or estate.state_folder()
+  e.store = e.store or "sqlite:" .. e.state .. "/secrun.db"
   e.keep = math.max(e.keep or 3, 2)
   e.policies = e.policies or {"keys", "names"}
   for _, certificate in ipairs(e.certificates) do

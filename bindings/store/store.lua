@@ -14,6 +14,7 @@ local args = require "args"
 local core = require "store.core"
 local errors = require "errors"
 local migrate = require "store_migrate"
+local worker = require "store_worker"
 
 local store = {}
 
@@ -118,6 +119,12 @@ end
 ---@return store.Watcher
 function Db:watch() return setmetatable({core = self.core:watch()}, Watcher) end
 
+--- The right to run flows on this store, which one process has at a time.
+---@param what string? "secrun serve", for the others' messages
+---@return table? lock to be closed
+---@return store.holder? holder when another process has it
+function Db:worker_lock(what) return worker.lock(self, what) end
+
 --- Give it back. The file is closed when nobody in this process uses it any more.
 function Db:close()
   if not self.closed then self.core:close() end
@@ -194,5 +201,14 @@ function store.ms(seconds) return math.floor(seconds * 1000 + 0.5) end
 ---@param ms integer
 ---@return number seconds
 function store.seconds(ms) return ms / 1000 end
+
+--- Who this process is among those that share a store: "host:boot_id:pid:start_time".
+---@return string
+function store.owner() return (core.owner()) end
+
+--- Whether that owner was a process of this machine and is gone.
+---@param owner string
+---@return boolean? gone nil: it is of another machine, or no owner at all
+function store.owner_gone(owner) return core.owner_gone(owner) end
 
 return store

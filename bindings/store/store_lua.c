@@ -846,5 +846,6 @@ int luaopen_store_core(lua_State *L) {
     lua_pushcfunction(L, l_handle);
     lua_setfield(L, -2, "handle");
     sr_store_open_jobs(L);
+    sr_store_open_owner(L);
     return 1;
 }

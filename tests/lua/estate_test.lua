@@ -30,6 +30,20 @@ local function with(certificates)
   return (GOOD:gsub("certificates = .*", "certificates = {" .. certificates .. "}\n"))
 end
 
+test("the store is named by the estate, or stands in its state folder", function(t)
+  local function store_of(line)
+    local path = t:tmpdir() .. "/estate.lua"
+    require("fs").write(path, line .. [[ state = "/var/lib/x" acme = {directory =
+      "https://ca.example/dir"} challenge = {webroot = "/www"}
+      certificates = {{name = "www", domains = {"www.example.com"}}}]])
+    return require("estate").load(path).store
+  end
+  t:equal(store_of "", "sqlite:/var/lib/x/secrun.db")
+  t:equal(store_of 'store = "sqlite:/srv/s.db"', "sqlite:/srv/s.db")
+  local err = t:raises(function() store_of 'store = "s.db"' end, "usage")
+  t:equal(err.details[1]:find("path absolute", 1, true) ~= nil, true)
+end)
+
 test("a good file gets its defaults", function(t)
   local e = load(t, GOOD)
   local www = e.certificates[1]
