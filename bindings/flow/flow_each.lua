@@ -1,0 +1,108 @@
+--- f:each – branches of a flow that go on side by side.
+--
+-- Item i of the call at sequence number 7 has its own numbers, "7.i.1", "7.i.2" …, so the
+-- order in which branches happen to run does not matter. At most `limit` are unfinished at
+-- a time, those that are parked counted; the flow parks once every branch that has begun is
+-- parked. A branch that has ended is recorded as a whole and not run again.
+
+local args = require "args"
+local context = require "flow_context"
+local errors = require "errors"
+local rows = require "flow_rows"
+local sandbox = require "flow_sandbox"
+local task = require "task"
+local value = require "flow_value"
+
+local each = {}
+
+local SPEC <const> = {
+  {name = "limit", type = "integer", positive = true, doc = "branches at a time; 16"},
+  {name = "errors", type = "boolean", doc = "return them instead of raising"},
+}
+local DEFAULT_LIMIT <const> = 16
+
+local function write_later(run, row)
+  row.ended_at = context.now()
+  run.pending[#run.pending + 1] = rows.step(row)
+end
+
+--- Run one branch: "ok" and its result, "err" and its error, or "parked".
+local function branch(run, seq, item, i, fn)
+  local row = run:history(seq, "branch", "branch", nil)
+  if row and row.status == "ok" then return "ok", value.decode(row.result) end
+  if row then return "err", value.decode_error(row.error) end
+  local ctx = run:context(seq .. ".")
+  local ok, result = context.within(ctx, sandbox.xpcall, fn, errors.object, item, i)
+  if run.outcome or ctx.outcome then return "parked" end
+  row = run:step_row(seq, "branch", "branch", nil)
+  if ok then
+    row.result = value.encode(result, ("f:each: the result of item %d"):format(i))
+    write_later(run, row)
+    return "ok", value.decode(row.result)
+  end
+  row.status, row.error = "err", value.encode_error(result)
+  write_later(run, row)
+  return "err", value.decode_error(row.error)
+end
+
+local function summary(failed, count)
+  local first
+  for i = 1, count do
+    if failed[i] then
+      first = first or failed[i]
+    end
+  end
+  local n = 0
+  for _ in pairs(failed) do n = n + 1 end
+  if n == 1 then return first end
+  return errors.new{kind = first.kind, code = first.code, cause = first,
+    message = ("%d of %d branches failed, the first: %s"):format(n, count, first.message)}
+end
+
+--- Call fn(item, i) for every item, each in a branch of its own.
+---@param list any[]
+---@param options {limit: integer?, errors: boolean?}?
+---@return table results by position
+---@return table? errors by position, with `errors = true`; else the first is raised, after
+---  every branch has ended
+function each.run(run, ctx, list, options, fn)
+  if type(options) == "function" then options, fn = nil, options end
+  options = args.check("f:each", SPEC, options)
+  if type(list) ~= "table" or type(fn) ~= "function" then
+    errors.raise("usage", "f:each(list, {limit =}, fn): a list and a function are needed",
+      {code = "BAD_ARGUMENT"})
+  end
+  local seq, count = context.next(ctx), #list
+  local text = value.encode({count = count}, "f:each")
+  if not run:history(seq, "each", "each", text) then
+    run:boundary()
+    write_later(run, run:step_row(seq, "each", "each", text))
+  end
+  local results, failed, parked, next_item = {}, {}, false, 1
+  local function worker()
+    while next_item <= count and not run.outcome do
+      local i = next_item
+      next_item = i + 1
+      local state, result = branch(run, ("%s.%d"):format(seq, i), list[i], i, fn)
+      if state == "parked" then
+        parked = true
+        return
+      end
+      if state == "ok" then results[i] = result else failed[i] = result end
+    end
+  end
+  do
+    local group <close> = task.group()
+    for _ = 1, math.min(options.limit or DEFAULT_LIMIT, count) do group:spawn(worker) end
+  end
+  if run.outcome then error(sandbox.LEAVE, 0) end
+  if parked then
+    ctx.outcome = "parked"
+    error(sandbox.LEAVE, 0)
+  end
+  if options.errors then return results, failed end
+  if next(failed) ~= nil then error(summary(failed, count), 0) end
+  return results
+end
+
+return each
