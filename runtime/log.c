@@ -329,6 +329,16 @@ static int l_context(lua_State *L) {
     return 0;
 }
 
+/* log.redact(text) → the text with every known secret replaced, for what leaves the
+ * process by other ways than the log. */
+static int l_redact(lua_State *L) {
+    sr_buf buf = {0};
+    const char *text = luaL_checkstring(L, 1);
+    lua_pushstring(L, redacted(&buf, text));
+    sr_buf_free(&buf);
+    return 1;
+}
+
 static void set_levels(lua_State *L, lua_CFunction fn) {
     for (int level = SR_DEBUG; level <= SR_ERROR; level++) {
         lua_pushinteger(L, level);
@@ -350,5 +360,7 @@ int sr_open_log(lua_State *L) {
     lua_setfield(L, -2, "with");
     lua_pushcfunction(L, l_context);
     lua_setfield(L, -2, "context");
+    lua_pushcfunction(L, l_redact);
+    lua_setfield(L, -2, "redact");
     return 1;
 }

@@ -140,12 +140,12 @@ end
 --- The row after somebody said: I know. Repeats stop until that instant (nil: until it is
 --- over), or until it gets worse. nil when it does not fire.
 ---@param row table
----@param ack {by: string, until_: number?, comment: string?}
+---@param ack {by: string, expires: number?, comment: string?}
 ---@return table? row
 function rules.ack(row, ack)
   if row.state ~= "firing" then return nil end
   local made = copy(row)
-  made.ack_by, made.ack_until, made.ack_comment = ack.by, ack.until_, ack.comment
+  made.ack_by, made.ack_until, made.ack_comment = ack.by, ack.expires, ack.comment
   made.ack_severity = row.severity
   return made
 end

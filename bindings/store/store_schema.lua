@@ -89,4 +89,64 @@ CREATE TABLE node(
   boot_id TEXT NOT NULL,
   version TEXT NOT NULL,
   seen_at BIGINT NOT NULL)]]},
+  -- Alerts, what is to be told of them, and how their channels fare; bindings/alert.
+  {version = 3, name = "alerts", sql = [[
+    CREATE TABLE alert (
+      id TEXT PRIMARY KEY,
+      version BIGINT NOT NULL,
+      kind TEXT NOT NULL,
+      subject TEXT NOT NULL,
+      org TEXT,
+      owner TEXT,
+      severity TEXT NOT NULL,
+      state TEXT NOT NULL,
+      message TEXT,
+      details TEXT,
+      cause TEXT,
+      deadline BIGINT,
+      episodes BIGINT NOT NULL,
+      starts_at BIGINT NOT NULL,
+      seen_at BIGINT NOT NULL,
+      ends_at BIGINT,
+      settles_at BIGINT,
+      told_state TEXT,
+      told_severity TEXT,
+      told_owner TEXT,
+      told_at BIGINT,
+      told_to TEXT,
+      ack_by TEXT,
+      ack_until BIGINT,
+      ack_severity TEXT,
+      ack_comment TEXT,
+      notify_at BIGINT
+    );
+    CREATE INDEX alert_due ON alert (notify_at);
+    CREATE TABLE alert_outbox (
+      id TEXT PRIMARY KEY,
+      channel TEXT NOT NULL,
+      state TEXT NOT NULL,
+      items TEXT NOT NULL,
+      alerts TEXT NOT NULL,
+      recipients TEXT,
+      created_at BIGINT NOT NULL,
+      due_at BIGINT NOT NULL,
+      attempts BIGINT NOT NULL,
+      fence BIGINT NOT NULL,
+      lease_owner TEXT,
+      lease_until BIGINT,
+      error TEXT,
+      reply TEXT,
+      sent_at BIGINT
+    );
+    CREATE INDEX alert_outbox_due ON alert_outbox (state, due_at);
+    CREATE TABLE alert_channel (
+      name TEXT PRIMARY KEY,
+      failures BIGINT NOT NULL,
+      failing_since BIGINT,
+      failed_at BIGINT,
+      ok_at BIGINT,
+      next_at BIGINT,
+      error TEXT
+    );
+  ]]},
 }

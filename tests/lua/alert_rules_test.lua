@@ -93,9 +93,9 @@ end
 
 local function resolve(row, now) return rules.resolve(row, now) end
 
-local function ack(until_)
+local function ack(expires)
   return function(row, now)
-    return rules.ack(row, {by = "kim", until_ = until_ and now + until_})
+    return rules.ack(row, {by = "kim", expires = expires and now + expires})
   end
 end
 
@@ -189,8 +189,8 @@ local function random_step(random, row, now)
   elseif kind <= 8 then
     return rules.resolve(row, now) or row
   end
-  local until_ = random(2) == 1 and now + random(DAY) or nil
-  return rules.ack(row, {by = "kim", until_ = until_})
+  local expires = random(2) == 1 and now + random(DAY) or nil
+  return rules.ack(row, {by = "kim", expires = expires})
     or row
 end
 
