@@ -4,9 +4,9 @@
  *
  * A secret has no text but its source, does not join, count, index or serialise, and is
  * equal to another in a time that does not depend on the contents. Sinks that need the
- * bytes take them through sr_check_secret(). The bytes live in pages of their own, locked
- * where the system allows it and kept out of core files, and are wiped when the secret is
- * closed or collected. While it lives its value is in the list of redact.c.
+ * bytes take them through sr_check_secret(). The bytes lie in the vault (vault.c), among
+ * nothing but secrets, and are wiped when the secret is closed or collected. While it
+ * lives its value is in the list of redact.c.
  */
 #include "secret.h"
 
@@ -17,18 +17,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "perm.h"
 #include "redact.h"
+#include "vault.h"
 
 enum { LABEL_MAX = 96 };
 
 struct secret {
-    char *data; /* mapped; NULL before it is filled and once closed */
-    size_t len, mapped;
+    char *data; /* in the vault; NULL before it is filled and once closed */
+    size_t len;
     bool held; /* in the list of redact.c */
     char label[LABEL_MAX];
 };
@@ -36,18 +36,11 @@ struct secret {
 /* ---------------------------------------------------------------- the bytes */
 
 static int fill(struct secret *s, const char *data, size_t len) {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t size = (len + 1 + page - 1) / page * page;
-    char *map =
-        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (map == MAP_FAILED) return -1;
-    (void)mlock(map, size); /* best effort: RLIMIT_MEMLOCK may forbid it */
-    (void)madvise(map, size, MADV_DONTDUMP);
-    (void)madvise(map, size, MADV_WIPEONFORK);
-    if (len > 0) memcpy(map, data, len);
-    s->data = map;
+    s->data = sr_vault_take(len + 1);
+    if (!s->data) return -1;
+    if (len > 0) memcpy(s->data, data, len);
+    s->data[len] = '\0';
     s->len = len;
-    s->mapped = size;
     s->held = sr_redact_hold(data, len) == 0;
     return s->held ? 0 : -1;
 }
@@ -55,8 +48,7 @@ static int fill(struct secret *s, const char *data, size_t len) {
 static void wipe(struct secret *s) {
     if (!s->data) return;
     if (s->held) sr_redact_release(s->data, s->len);
-    sr_wipe(s->data, s->mapped);
-    munmap(s->data, s->mapped);
+    sr_vault_give(s->data, s->len + 1);
     s->data = NULL;
     s->len = 0;
 }

@@ -169,10 +169,11 @@ end
 --- has expired, as the chain of an order from long ago has.
 ---@param options {pem: string, key: x509.key, names: string[]}
 ---@return string[] blocks PEM of each certificate, leaf first
+---@return x509.cert[] chain the certificates
 function Account:check_chain(options)
-  local ok, blocks = pcall(core.check_chain, {pem = options.pem, key = options.key,
+  local ok, blocks, chain = pcall(core.check_chain, {pem = options.pem, key = options.key,
     names = options.names, roots = self.roots})
-  if ok then return blocks end
+  if ok then return blocks, chain end
   local err = errors.object(blocks)
   err.message = ("certificate for %s from %s: %s"):format(options.names[1],
     self.client.url, err.message)

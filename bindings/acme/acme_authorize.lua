@@ -12,6 +12,7 @@ local core = require "acme.core"
 local errors = require "errors"
 local json = require "json"
 local log = require "log"
+local time = require "time"
 
 local authorize = {}
 
@@ -90,6 +91,7 @@ function Pass:answer(item)
   local challenge = item.challenge
   if challenge.status == "pending" then
     local ok, err = pcall(challenge.answer, challenge)
+    item.authorization.retry_after = challenge.retry_after
     if not ok then
       if client.is_transient(errors.object(err)) then error(err, 0) end
       local authorization = item.authorization:refresh()
@@ -99,6 +101,7 @@ function Pass:answer(item)
       end
     end
   end
+  item.answered = time.mono()
   self.step("answered", item.authorization:name())
 end
 
@@ -114,9 +117,9 @@ end
 function Pass:settle(item)
   local authorization = item.authorization
   local what = "authorization for " .. authorization:name()
-  self.account.client:poll(authorization:refresh(),
-    function() return authorization:refresh() end,
-    function() return authorization.status ~= "pending" end, what)
+  self.account.client:poll(authorization, function() return authorization:refresh() end,
+    function() return authorization.status ~= "pending" end,
+    {what = what, kind = "authorization", since = item.answered})
   if authorization.status ~= "valid" then
     give_up(what, challenge_error(authorization, item.challenge.type),
       "it is " .. authorization.status)

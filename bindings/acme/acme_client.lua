@@ -22,6 +22,7 @@ local TRIES = 4            -- of a repeatable request when answers get lost
 local INLINE = 60          -- seconds: longer waits are the caller's to schedule
 local DOCUMENT_BYTES = 1024 * 1024
 local CHAIN_BYTES = 256 * 1024
+local FIRST_LOOK, LAST_FIRST_LOOK = 0.02, 5 -- seconds until a first poll
 local BAD_NONCE = "urn:ietf:params:acme:error:badNonce"
 local NO_ACCOUNT = "urn:ietf:params:acme:error:accountDoesNotExist"
 
@@ -58,6 +59,7 @@ function client.new(options)
     poll_max = options.poll_max or 600,
     nonce_tries = options.nonce_tries or NONCE_TRIES,
     nonces = {},
+    usual = {},
   }, Client)
 end
 
@@ -283,33 +285,56 @@ function Client:chain(url)
   return reply.body
 end
 
+--- How long the CA takes for one kind of work, learnt from the last times, so that it is
+--- asked once when it is ready instead of in vain before: sooner after each first look that
+--- found it done, else as late as it was.
+---@private
+function Client:learn(kind, first, took)
+  local usual = first and self.usual[kind] * 0.9 or took * 0.9
+  self.usual[kind] = math.min(math.max(usual, FIRST_LOOK), LAST_FIRST_LOOK)
+end
+
+--- Raise pending when the next look would come too late for this run.
+local function check_patience(self, waited, document, retry_after, what)
+  if waited <= self.poll_max and (retry_after or 0) <= INLINE then return end
+  errors.raise("pending", ("%s: the CA is still working on it (%s); run again %s")
+    :format(what, document.status, retry_after and
+      ("in %d s"):format(math.ceil(retry_after)) or "later"),
+    {retryable = true, retry_after = retry_after or INLINE})
+end
+
 --- Ask until `finished(document)`, beginning with a document that is already there. Waits
---- what the CA says, at least 0.2 s, else a growing time of its own with jitter. Raises
+--- what the CA says, at least 0.2 s, else a growing time of its own with jitter, at first
+--- what this kind of work usually takes. Raises
 --- pending, with retry_after, when the CA says more than a minute or poll_max is over.
 ---@param document table
 ---@param fetch fun(): table, number?
 ---@param finished fun(document: table): boolean
----@param what string
+---@param options {what: string, kind: string, since: number?} since: the monotonic time
+---  when the CA began, now by default
 ---@return table document
-function Client:poll(document, fetch, finished, what)
-  local wait, started, retry_after = 0.05, time.mono(), document.retry_after
+function Client:poll(document, fetch, finished, options)
+  if finished(document) then return document end
+  local started, kind = time.mono(), options.kind
+  local since = options.since or started
+  self.usual[kind] = self.usual[kind] or FIRST_LOOK
+  local wait = math.max(self.usual[kind] - (started - since), 0)
+  local retry_after, first = document.retry_after, true
   while true do
-    if finished(document) then return document end
-    local over = time.mono() - started + (retry_after or wait) > self.poll_max
-    if over or (retry_after or 0) > INLINE then
-      errors.raise("pending", ("%s: the CA is still working on it (%s); run again %s")
-        :format(what, document.status, retry_after and
-          ("in %d s"):format(math.ceil(retry_after)) or "later"),
-        {retryable = true, retry_after = retry_after or INLINE})
-    end
+    check_patience(self, time.mono() - started + (retry_after or wait), document,
+      retry_after, options.what)
     if retry_after then
       task.sleep(math.max(retry_after, 0.2))
-    else
+    elseif wait > 0 then
       pause(wait)
     end
-    wait = math.min(wait * 1.6, 15)
+    wait = math.min(math.max(wait * 1.6, 0.05), 15)
     document, retry_after = fetch()
+    if finished(document) then break end
+    first = false
   end
+  self:learn(kind, first, time.mono() - since)
+  return document
 end
 
 client.pause = pause

@@ -385,7 +385,8 @@ static int read_roots(const char *text, size_t len, STACK_OF(X509) * ret, sr_err
 }
 
 static void push_chain(lua_State *L, scratch *s) {
-    lua_newtable(L);
+    lua_newtable(L); /* texts */
+    lua_newtable(L); /* texts, certificates */
     for (int i = 0; i < sk_X509_num(s->chain); i++) {
         unsigned char *der = NULL;
         int len = i2d_X509(sk_X509_value(s->chain, i), &der);
@@ -394,6 +395,8 @@ static void push_chain(lua_State *L, scratch *s) {
         OPENSSL_free(der);
         if (rc != 0) sr_raise(L, SR_LIMIT, "ENOMEM", "no memory for a certificate");
         push_text(L, &s->text);
+        lua_rawseti(L, -3, i + 1);
+        sr_push_cert(L, sk_X509_value(s->chain, i));
         lua_rawseti(L, -2, i + 1);
     }
 }
@@ -424,7 +427,7 @@ static const sr_arg chain_args[] = {
 static const sr_spec chain_spec = {"acme.core.check_chain", "Check a downloaded chain.",
                                    chain_args};
 
-/* check_chain{pem=, key=, names=, now=, roots=} → list of PEM texts, leaf first */
+/* check_chain{pem=, key=, names=, now=, roots=} → PEM texts, certificates; leaf first */
 static int l_check_chain(lua_State *L) {
     sr_err err = {0};
     size_t len, roots_len;
@@ -448,7 +451,7 @@ static int l_check_chain(lua_State *L) {
     if (sr_acme_chain_check(pem, len, &want, &s->chain, &err) != 0)
         return sr_throw(L, &err);
     push_chain(L, s);
-    return 1;
+    return 2;
 }
 
 static const luaL_Reg functions[] = {{"parse", l_parse},

@@ -15,6 +15,9 @@ local http = require "http"
 
 local FOLDER = "/.well-known/acme-challenge"
 
+-- A CA asks with a few lines; a small bound keeps what strangers may occupy small.
+local MAX_HEADERS = 8192
+
 local PLAIN = {["Content-Type"] = "application/octet-stream"}
 
 local http01 = {}
@@ -92,7 +95,7 @@ function Listener:start()
     if not self.server then self:leave() end
   end})
   self.server = http.serve{
-    listen = self.listen,
+    listen = self.listen, max_headers = MAX_HEADERS,
     routes = {["GET " .. FOLDER .. "/{token}"] = function(request)
       local text = answers[request.params.token]
       return text and {headers = PLAIN, body = text}

@@ -29,20 +29,12 @@ local issue = {}
 ---@field pem string the chain as PEM
 ---@field order_url string
 local Result = {}
-
---- The certificates are read when they are first asked for.
-function Result.__index(result, name)
-  if name ~= "chain" then return Result[name] end
-  local chain = {}
-  for i, block in ipairs(result.blocks) do chain[i] = x509.read(block) end
-  result.chain = chain
-  return chain
-end
+Result.__index = Result
 
 --- The certificate is installed: forget order, key and chain in state_dir. Until then the
 --- same issue returns the same certificate without asking the CA.
 function Result:done()
-  local file <close> = order_file.open(self.state_dir, true)
+  local file <close> = order_file.open(self.state_dir)
   file:done()
 end
 
@@ -160,8 +152,9 @@ end
 
 --- Check a chain against key, names and clock, and make the result of it.
 function Run:result(pem)
-  local blocks = self.account:check_chain{pem = pem, key = self.key, names = self.names}
-  return setmetatable({blocks = blocks, key = self.key, pem = table.concat(blocks),
+  local blocks, chain =
+    self.account:check_chain{pem = pem, key = self.key, names = self.names}
+  return setmetatable({chain = chain, key = self.key, pem = table.concat(blocks),
     order_url = self.order_url, state_dir = self.file.dir}, Result)
 end
 

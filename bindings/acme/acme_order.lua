@@ -39,6 +39,7 @@ function Challenge:answer()
     {what = "challenge", accept = "application/json"})
   local document = api:document("challenge", reply, self.url)
   self.status, self.error = document.status, document.error
+  self.retry_after = reply:retry_after()
   return self
 end
 
@@ -104,6 +105,7 @@ end
 ---@class acme.Order
 ---@field url string
 ---@field status "pending"|"ready"|"processing"|"valid"|"invalid"
+---@field presumed boolean? status is what must follow, the CA was not asked
 ---@field identifiers {type: string, value: string}[]
 ---@field authorization_urls string[]
 ---@field expires integer? UTC seconds
@@ -114,6 +116,7 @@ local Order = {}
 Order.__index = Order
 
 local function fill_order(order, document)
+  order.presumed = nil
   order.status, order.error = document.status, document.error
   order.identifiers, order.expires = document.identifiers, document.expires
   order.authorization_urls = document.authorizations
@@ -168,6 +171,11 @@ function Order:authorizations()
   return list
 end
 
+--- Whether a refused finalize may come of an order that was only taken to be ready.
+local function too_early(order, err)
+  return order.presumed and not client.is_transient(err) and (err.status or 0) // 100 == 4
+end
+
 local function hand_in(order, payload)
   local api, url = order.account.client, order.finalize_url
   local reply = api:post(url, payload,
@@ -203,8 +211,7 @@ function Order:authorize(options)
   local authorize = require("acme_authorize")
   if self.status == "pending" then
     authorize.run(self, options)
-    self:refresh()
-    self:wait("ready")
+    self.status, self.presumed = "ready", true -- RFC 8555 7.1.6; finalize looks if not
   elseif options.resumed then
     authorize.sweep(self, options)
   end
@@ -221,7 +228,7 @@ function Order:wait(status)
   local goal = STAGE[status]
   self.account.client:poll(self, function() return self:refresh() end, function()
     return self.status == "invalid" or (STAGE[self.status] or 0) >= goal
-  end, "order " .. self.url)
+  end, {what = "order " .. self.url, kind = status})
   if self.status == "invalid" then raise_invalid(self) end
   return self
 end
@@ -238,17 +245,17 @@ function Order:finalize(csr)
     if ok then return self end
     local err = errors.object(result)
     local lost = client.is_transient(err)
-    local unclear = lost or err.kind == "protocol" or err.code == NOT_READY
+    local early = too_early(self, err)
+    local unclear = lost or early or err.kind == "protocol" or err.code == NOT_READY
     err.final = not lost and (err.status or 0) // 100 == 4 or nil
     if not unclear then error(err, 0) end
     self:refresh()
     if self.status == "processing" or self.status == "valid" then return self end
+    if early then self:wait("ready") end
+    local again = early or lost and self.status == "ready"
     local wait = err.retry_after or attempt
-    if self.status ~= "ready" or not lost or attempt == 3
-      or wait > client.INLINE then
-      error(err, 0)
-    end
-    client.pause(wait)
+    if not again or attempt == 3 or wait > client.INLINE then error(err, 0) end
+    if lost then client.pause(wait) end
   end
 end
 

@@ -1,13 +1,13 @@
 --- What must survive a crash of one issuance: key, order URL, CSR, chain, in one folder.
 --
 --     local file <close> = order_file.open(dir)     -- locked against other processes
---     local key = file:key("p256")                  -- made, or found again
+--     local key = file:stored_key("p256")           -- of an earlier run
 --     file:save{directory = …, account = …, order = url, names = names}
 --
 -- Rules: the key is durable before newOrder, the order URL before any challenge is
 -- answered; the CSR stands beside the URL, so that finalize repeats its bytes. Every file is
 -- written whole and 0600, these two with fsync of file and folder; the chain can be fetched
--- again, so it goes without. `done` removes the key first and order.json last, so that a
+-- again, so it goes without. `done` removes the key durably before anything else, so that a
 -- crash in between never makes a later order reuse the key.
 
 local errors = require "errors"
@@ -17,13 +17,14 @@ local log = require "log"
 local x509 = require "x509"
 
 local VERSION = 1
-local LIMIT = 1024 * 1024
+local READ, UNSYNCED = {max = 1024 * 1024}, {fsync = false}
+local FOLDER = {make = true, lock = true}
 local NAMES =
   {order = "order.json", key = "key.pem", chain = "chain.pem"}
 
 ---@class acme.OrderFile
 ---@field dir string
----@field fresh boolean the folder was made by this run: nothing is in it
+---@field names table<string, boolean> the files that are there
 local OrderFile = {}
 OrderFile.__index = OrderFile
 
@@ -34,23 +35,19 @@ local order_file = {}
 ---@param dir string
 ---@return acme.OrderFile file to be closed
 function order_file.open(dir)
-  local fresh = fs.mkdir(dir, {parents = true, mode = "0700"})
-  local lock, err = try(fs.lock, dir .. "/.lock")
-  if not lock then
-    if err.kind ~= "conflict" then error(err, 0) end
-    errors.raise("conflict",
-      ("%s: another run is working on this certificate"):format(dir),
-      {retryable = true, cause = err})
+  local ok, folder, names = pcall(fs.folder, dir, FOLDER)
+  if ok then
+    return setmetatable({dir = dir, folder = folder, names = names}, OrderFile)
   end
-  if not fresh then fs.sweep(dir) end
-  return setmetatable({dir = dir, lock = lock, fresh = fresh}, OrderFile)
+  local err = errors.object(folder)
+  if err.kind ~= "conflict" then error(err, 0) end
+  errors.raise("conflict",
+    ("%s: another run is working on this certificate"):format(dir),
+    {retryable = true, cause = err})
 end
 
 --- Let others work in the folder.
-function OrderFile:close()
-  if self.lock then self.lock:close() end
-  self.lock = nil
-end
+function OrderFile:close() self.folder:close() end
 OrderFile.__close = OrderFile.close
 
 ---@private
@@ -59,19 +56,26 @@ function OrderFile:path(name) return self.dir .. "/" .. NAMES[name] end
 --- The content of one of the files, or nil.
 ---@private
 function OrderFile:read(name)
-  local path = self:path(name)
-  if self.fresh or not fs.exists(path) then return nil end
-  return fs.read(path, {max = LIMIT})
+  local file = NAMES[name]
+  return self.names[file] and self.folder:read(file, READ) or nil
 end
 
 ---@private
-function OrderFile:write(name, data)
-  self.fresh = false
-  fs.write(self:path(name), data, {mode = "0600"})
+function OrderFile:write(name, data, options)
+  self.names[NAMES[name]] = true
+  self.folder:write(NAMES[name], data, options)
 end
 
 ---@private
-function OrderFile:remove(name) fs.remove(self:path(name), {missing_ok = true}) end
+function OrderFile:remove(list, options)
+  local present = {}
+  for _, name in ipairs(list) do
+    local file = NAMES[name]
+    if self.names[file] then present[#present + 1] = file end
+    self.names[file] = nil
+  end
+  if #present > 0 then self.folder:remove(present, options) end
+end
 
 -------------------------------------------------------------------- the order
 
@@ -98,6 +102,7 @@ function OrderFile:load()
   log.warn(("%s is damaged and is put aside; a new order is made"):format(
     self:path("order")))
   fs.rename(self:path("order"), self:path("order") .. ".damaged")
+  self.names[NAMES.order] = nil
   return nil
 end
 
@@ -106,13 +111,12 @@ end
 ---  key_type: string, spki_sha256: string, csr: string, profile: string?, expires: integer?}
 function OrderFile:save(record)
   record.version = VERSION
-  self:write("order", json.encode(record), true)
+  self:write("order", json.encode(record))
 end
 
 --- Forget the order and its chain; the key stays for the next of the attempt.
 function OrderFile:forget()
-  self:remove("chain")
-  self:remove("order")
+  self:remove{"chain", "order"}
 end
 
 -------------------------------------------------------------------- key, CSR, chain
@@ -130,31 +134,31 @@ end
 
 --- Store a key; on disk when this returns.
 ---@param key x509.key
-function OrderFile:save_key(key) self:write("key", key:pem(), true) end
+function OrderFile:save_key(key) self:write("key", key:pem()) end
 
 --- The stored chain as PEM, or nil.
 ---@return string?
 function OrderFile:chain() return self:read("chain") end
 
-function OrderFile:save_chain(pem) self:write("chain", pem, false) end
+function OrderFile:save_chain(pem) self:write("chain", pem, UNSYNCED) end
 
 --- Forget the chain only: it is fetched from its order again.
-function OrderFile:drop_chain() self:remove("chain") end
+function OrderFile:drop_chain() self:remove{"chain"} end
 
 --- What an earlier run left behind: nil for nothing; "installing" when the chain is
 --- stored (second result); "ended" when only `done` was cut short; else "ordering".
 ---@return string? state
 ---@return string? pem
 function OrderFile:left()
-  if not fs.exists(self:path("order")) then return nil end
+  if not self.names[NAMES.order] then return nil end
   local pem = self:chain()
   if pem then return "installing", pem end
-  return fs.exists(self:path("key")) and "ordering" or "ended"
+  return self.names[NAMES.key] and "ordering" or "ended"
 end
 
 --- The certificate is installed: nothing here is needed any more.
 function OrderFile:done()
-  for _, name in ipairs{"key", "chain", "order"} do self:remove(name) end
+  self:remove({"key", "chain", "order"}, {durable = self.names[NAMES.key] and 1 or 0})
 end
 
 return order_file

@@ -20,6 +20,11 @@ enum {
     POOL_SPARE = 32 * 1024 /* of a connection's memory, beyond the header section */
 };
 
+/* Memory of a connection up to this size comes from the heap, more is mapped and unmapped
+ * by libmicrohttpd: two system calls and a TLB flush for each connection. */
+#define POOL_HEAP ((size_t)32 * 1024)
+#define POOL_LEAST ((size_t)16 * 1024) /* for the header of the response, beyond it */
+
 #define PAUSE_NS (SR_NS / 10)
 
 /* ------------------------------------------------------------------ references */
@@ -133,6 +138,11 @@ static unsigned inactivity(const sr_httpd_config *config) {
     return seconds > 1000000 ? 1000000 : (unsigned)seconds;
 }
 
+static size_t connection_memory(const sr_httpd_config *config) {
+    bool small = config->max_headers + POOL_LEAST <= POOL_HEAP;
+    return small ? POOL_HEAP : config->max_headers + POOL_SPARE;
+}
+
 static int start_daemon(sr_httpd *server, sr_err *err) {
     const sr_httpd_config *config = &server->config;
     /* The limit of connections is kept in accept; reaching libmicrohttpd's own (0.9.75)
@@ -142,7 +152,7 @@ static int start_daemon(sr_httpd *server, sr_err *err) {
             MHD_USE_SUPPRESS_DATE_NO_CLOCK,
         0, NULL, NULL, sr_httpd_request_handle, server, MHD_OPTION_CONNECTION_LIMIT,
         config->max_connections + 16, MHD_OPTION_CONNECTION_TIMEOUT, inactivity(config),
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, config->max_headers + POOL_SPARE,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, connection_memory(config),
         MHD_OPTION_URI_LOG_CALLBACK, sr_httpd_request_begin, server,
         MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, server, MHD_OPTION_NOTIFY_COMPLETED,
         sr_httpd_request_completed, server, MHD_OPTION_NOTIFY_CONNECTION,

@@ -137,7 +137,7 @@ int sr_key_public_pem(const sr_key *key, sr_buf *buf, sr_err *err) {
 
 /* PKCS#8 in the clear; the caller wipes it. */
 static unsigned char *plain_pkcs8(const sr_key *key, int *ret_len) {
-    PKCS8_PRIV_KEY_INFO *info = EVP_PKEY2PKCS8(key->pkey);
+    PKCS8_PRIV_KEY_INFO *info = sr_pkcs8(key->pkey);
     unsigned char *der = NULL;
     *ret_len = info ? i2d_PKCS8_PRIV_KEY_INFO(info, &der) : 0;
     PKCS8_PRIV_KEY_INFO_free(info);
@@ -149,7 +149,7 @@ static unsigned char *encrypted_pkcs8(const sr_key *key, const char *passphrase,
                                       size_t passphrase_len, int *ret_len) {
     unsigned char salt[16], *der = NULL;
     X509_SIG *sealed = NULL;
-    PKCS8_PRIV_KEY_INFO *info = EVP_PKEY2PKCS8(key->pkey);
+    PKCS8_PRIV_KEY_INFO *info = sr_pkcs8(key->pkey);
     X509_ALGOR *pbe = RAND_bytes(salt, sizeof salt) == 1
                           ? PKCS5_pbe2_set_iv(EVP_aes_256_cbc(), KDF_ROUNDS, salt,
                                               sizeof salt, NULL, NID_hmacWithSHA256)

@@ -122,6 +122,11 @@ int sr_req_set_pubkey(X509_REQ *req, EVP_PKEY *pkey);
 /* The request's key, decoded when first asked for; belongs to the request. */
 EVP_PKEY *sr_req_get0_pubkey(X509_REQ *req);
 int sr_spki_der(EVP_PKEY *pkey, unsigned char **ret_der);
+/* The curve's NID and the uncompressed point of a key on a named curve, or NID_undef. */
+int sr_named_point(EVP_PKEY *pkey, unsigned char *ret_point, size_t size,
+                   size_t *ret_len);
+/* pkcs8.c: as EVP_PKEY2PKCS8, quick for the usual keys. */
+PKCS8_PRIV_KEY_INFO *sr_pkcs8(EVP_PKEY *pkey);
 int sr_pkey_spki_sha256(EVP_PKEY *pkey, unsigned char ret_digest[32], sr_err *err);
 
 /* Sign or verify (EC: DER, RSA: PKCS#1 v1.5, Ed25519: pure). hash NULL: the key's own. */

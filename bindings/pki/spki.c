@@ -16,15 +16,14 @@
 
 enum { POINT_MAX = 133 }; /* P-521: 1 + 2 × 66 bytes */
 
-/* The curve's object, an uncompressed point in ret_point. */
-static int named_point(EVP_PKEY *pkey, unsigned char ret_point[POINT_MAX],
-                       size_t *ret_len) {
+int sr_named_point(EVP_PKEY *pkey, unsigned char *ret_point, size_t size,
+                   size_t *ret_len) {
     char group[64];
     size_t len;
     if (!EVP_PKEY_is_a(pkey, "EC") ||
         !EVP_PKEY_get_group_name(pkey, group, sizeof group, &len) ||
-        !EVP_PKEY_get_octet_string_param(pkey, OSSL_PKEY_PARAM_PUB_KEY, ret_point,
-                                         POINT_MAX, ret_len) ||
+        !EVP_PKEY_get_octet_string_param(pkey, OSSL_PKEY_PARAM_PUB_KEY, ret_point, size,
+                                         ret_len) ||
         ret_point[0] != POINT_CONVERSION_UNCOMPRESSED)
         return NID_undef;
     return OBJ_sn2nid(group);
@@ -35,7 +34,7 @@ static int set_pieces(X509_PUBKEY *pub, EVP_PKEY *pkey) {
     unsigned char bytes[POINT_MAX];
     size_t len = sizeof bytes;
     int algorithm = NID_X9_62_id_ecPublicKey, type = V_ASN1_OBJECT;
-    int curve = named_point(pkey, bytes, &len);
+    int curve = sr_named_point(pkey, bytes, sizeof bytes, &len);
     if (curve == NID_undef) {
         algorithm = NID_ED25519;
         type = V_ASN1_UNDEF;

@@ -131,7 +131,7 @@ static const char *allowed_path(lua_State *L, int idx, const char *function,
 }
 
 /* "0640" or the number; decimal 640, a common slip, is caught by its sticky bit. */
-static mode_t to_mode(lua_State *L, int idx, const char *function) {
+mode_t sr_fs_to_mode(lua_State *L, int idx, const char *function) {
     char *end = NULL;
     long mode = -1;
     if (lua_type(L, idx) == LUA_TSTRING) {
@@ -152,7 +152,7 @@ static mode_t to_mode(lua_State *L, int idx, const char *function) {
 static mode_t mode_option(lua_State *L, int idx, const char *function, mode_t fallback,
                           bool *ret_set) {
     bool set = sr_arg_push(L, idx, "mode") != LUA_TNIL;
-    mode_t mode = set ? to_mode(L, -1, function) : fallback;
+    mode_t mode = set ? sr_fs_to_mode(L, -1, function) : fallback;
     lua_pop(L, 1);
     if (ret_set) *ret_set = set;
     return mode;
@@ -513,7 +513,7 @@ static const verb chmod_verb = {"fs.chmod", run_chmod, NULL, true};
 
 static int l_chmod(lua_State *L) {
     const char *path = sr_fs_check_path(L, 1, "fs.chmod");
-    mode_t mode = to_mode(L, 2, "fs.chmod");
+    mode_t mode = sr_fs_to_mode(L, 2, "fs.chmod");
     sr_allow(L, SR_PERM_WRITE, path);
     fs_job *j = job_new(L, &chmod_verb, path, NULL);
     j->mode = mode;
@@ -586,10 +586,12 @@ static const luaL_Reg functions[] = {{"read", l_read},
                                      {"check_owner", l_check_owner},
                                      {"make_tmpdir", l_make_tmpdir},
                                      {"trylock", l_trylock},
+                                     {"folder", sr_fs_l_folder},
                                      {NULL, NULL}};
 
 int luaopen_fs_core(lua_State *L) {
     sr_fs_open_lock(L);
+    sr_fs_open_folder(L);
     luaL_newlib(L, functions);
     return 1;
 }

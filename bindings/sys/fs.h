@@ -99,6 +99,36 @@ int sr_fs_check_owner(const char *path, sr_err *err);
  * releases. */
 int sr_fs_trylock(const char *path, int *ret_fd, sr_err *err);
 
+/* ---------------------------------------------------------------- a folder held open */
+
+typedef struct sr_fs_folder {
+    int fd, lock_fd; /* lock_fd: of a lock file, where folders cannot be locked; or -1 */
+    sr_buf names;    /* what was in it on opening, each ended by NUL, in no order */
+} sr_fs_folder;
+
+typedef struct sr_fs_folder_opts {
+    mode_t mode; /* of a folder that is made */
+    bool make;   /* it and those above, when it lacks */
+    bool lock;   /* exclusively, or conflict (retryable) when another has it */
+} sr_fs_folder_opts;
+
+/* Open it; a locked one is swept of what killed writes left. Nothing stays open on
+ * failure; names are the caller's to free in any case. */
+int sr_fs_folder_open(const char *path, const sr_fs_folder_opts *opts,
+                      sr_fs_folder *folder, sr_err *err);
+/* Release the lock and close. */
+void sr_fs_folder_close(sr_fs_folder *folder);
+/* As sr_fs_read and the atomic sr_fs_write for a name in an open folder; `path` is the
+ * file's, for messages. */
+int sr_fs_read_at(int folder, const char *path, const char *name, size_t max,
+                  const volatile bool *stop, sr_buf *out, sr_err *err);
+int sr_fs_write_at(int folder, const char *path, const char *name, const void *data,
+                   size_t len, const sr_fs_write_opts *opts, sr_err *err);
+/* Remove the names, each ended by NUL, in this order; what is not there is no error.
+ * One fsync of the folder after the `sync_after`-th, 0: none. `path` is the folder's. */
+int sr_fs_remove_at(int folder, const char *path, const char *names, size_t len,
+                    size_t sync_after, sr_err *err);
+
 /* ---------------------------------------------------------------- shared by the files */
 
 /* Open the folder that holds `path` and point *ret_base at its last part. */
@@ -110,6 +140,12 @@ int sr_fs_temp_name(char *buf, size_t size, sr_err *err);
 int sr_fs_sync(int fd);
 
 /* ---------------------------------------------------------------- Lua */
+
+/* fs.folder of fs_folder_lua.c: function and type. */
+int sr_fs_l_folder(lua_State *L);
+void sr_fs_open_folder(lua_State *L);
+/* "0640" or the number at idx; `function` is for the message. */
+mode_t sr_fs_to_mode(lua_State *L, int idx, const char *function);
 
 /* Push a lock object without a lock; the caller stores the descriptor it shall own. */
 int *sr_fs_push_lock(lua_State *L, const char *path);

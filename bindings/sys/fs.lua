@@ -29,6 +29,15 @@ local core = require "fs.core"
 ---@alias fs.missing {missing_ok: boolean?}
 ---@alias fs.follow {follow: boolean?}
 
+---@class fs.folder a folder held open; `:close()` or `<close>` releases it and its lock
+---@field read fun(self, name: string, options: {max: integer?}?): string? nil: not there
+---@field write fun(self, name: string, data: string, options: {mode: string?,
+---  fsync: boolean?}?) atomic
+---@field remove fun(self, names: string[], options: {durable: integer?}?) in this order,
+---  with one fsync after the first `durable` (all); a name that is not there is no error
+
+---@alias fs.folder_options {make: boolean?, mode: string?, lock: boolean?}
+
 --- Every function waits, off the loop, and raises usage, denied, not_found (ENOENT),
 --- conflict (EEXIST), limit or io; `code` is the errno name, the text has path and mend.
 ---@class fs
@@ -49,6 +58,9 @@ local core = require "fs.core"
 ---@field chmod fun(path: string, mode: string)
 ---@field chown fun(path: string, owner: string)
 ---@field check_owner fun(path: string) raises denied when root must not trust it
+---@field folder fun(path: string, options: fs.folder_options?): fs.folder, table
+---  and the names in it as a set; `lock` excludes others (conflict), needs no file, and
+---  sweeps what killed writes left behind
 local fs = {}
 for name, fn in pairs(core) do fs[name] = fn end
 fs.make_tmpdir, fs.trylock = nil, nil

@@ -27,10 +27,22 @@ static bool is_folder(const char *path) {
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+/* Of a folder just made, which must not have become a link meanwhile; the umask may have
+ * taken the right to open it. 0 or -1 with errno. */
+static int set_mode(int parent, const char *name, mode_t mode) {
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) return fchmodat(parent, name, mode, 0);
+    int rc = fchmod(fd, mode), saved = errno;
+    close(fd);
+    errno = saved;
+    return rc;
+}
+
 /* One folder. `exact` undoes what the umask took. 1 made, 0 was there, -1. */
 static int make_one(const char *path, mode_t mode, bool exact, sr_err *err) {
     const char *base;
-    int folder, fd = -1, rc = -1;
+    struct stat st;
+    int folder, rc = -1;
     if (sr_fs_open_parent(path, "make the folder", &folder, &base, err)) return -1;
     if (mkdirat(folder, base, mode) != 0) {
         if (errno == EEXIST && is_folder(path))
@@ -39,16 +51,13 @@ static int make_one(const char *path, mode_t mode, bool exact, sr_err *err) {
             (void)sr_fs_fail(err, errno, "make the folder", path);
         goto out;
     }
-    if (exact) {
-        fd = openat(folder, base, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0 ? fchmodat(folder, base, mode, 0) != 0 : fchmod(fd, mode) != 0) {
-            (void)sr_fs_fail(err, errno, "set the mode of", path);
-            goto out;
-        }
+    if (exact && (fstatat(folder, base, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
+                  ((st.st_mode & 07777) != mode && set_mode(folder, base, mode) != 0))) {
+        (void)sr_fs_fail(err, errno, "set the mode of", path);
+        goto out;
     }
     if (sync_folder(folder, path, err) == 0) rc = 1;
 out:
-    if (fd >= 0) close(fd);
     close(folder);
     return rc;
 }
@@ -77,8 +86,11 @@ int sr_fs_mkdir(const char *path, mode_t mode, bool parents, bool *ret_made,
         rc = 0;
         goto out;
     }
-    if (parents && make_parents(copy, err)) goto out;
     rc = make_one(copy, mode, true, err);
+    if (rc < 0 && parents && err->kind == SR_NOT_FOUND) {
+        *err = (sr_err){0};
+        rc = make_parents(copy, err) ? -1 : make_one(copy, mode, true, err);
+    }
     if (rc == 0 && !parents) rc = sr_fs_fail(err, EEXIST, "make the folder", path);
 out:
     free(copy);

@@ -50,9 +50,10 @@ static int too_large(const char *path, size_t max, sr_err *err) {
         path, max);
 }
 
-static int open_to_read(const char *path, size_t max, int *ret_fd, sr_err *err) {
+static int open_to_read(int folder, const char *path, const char *name, size_t max,
+                        int *ret_fd, sr_err *err) {
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), rc = -1;
+    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), rc = -1;
     if (fd < 0) return sr_fs_fail(err, errno, "read", path);
     if (fstat(fd, &st) != 0)
         (void)sr_fs_fail(err, errno, "read", path);
@@ -69,17 +70,22 @@ static int open_to_read(const char *path, size_t max, int *ret_fd, sr_err *err) 
     return rc;
 }
 
-int sr_fs_read(const char *path, size_t max, const volatile bool *stop, sr_buf *out,
-               sr_err *err) {
+int sr_fs_read_at(int folder, const char *path, const char *name, size_t max,
+                  const volatile bool *stop, sr_buf *out, sr_err *err) {
     size_t start = out->len, n = 0;
     int fd = -1, rc = 0;
-    if (open_to_read(path, max, &fd, err)) return -1;
+    if (open_to_read(folder, path, name, max, &fd, err)) return -1;
     do
         rc = read_more(fd, path, stop, out, &n, err);
     while (rc == 0 && n > 0 && out->len - start <= max);
     if (rc == 0 && out->len - start > max) rc = too_large(path, max, err);
     close(fd);
     return rc;
+}
+
+int sr_fs_read(const char *path, size_t max, const volatile bool *stop, sr_buf *out,
+               sr_err *err) {
+    return sr_fs_read_at(AT_FDCWD, path, path, max, stop, out, err);
 }
 
 /* ---------------------------------------------------------------- writing */
@@ -162,26 +168,21 @@ static int publish(int folder, const char *temp, const char *base, bool exclusiv
     return unlinkat(folder, temp, 0);
 }
 
-static int write_atomic(const char *path, const void *data, size_t len,
-                        const sr_fs_write_opts *o, sr_err *err) {
-    const char *base;
+int sr_fs_write_at(int folder, const char *path, const char *name, const void *data,
+                   size_t len, const sr_fs_write_opts *o, sr_err *err) {
     char temp[32];
-    int folder = -1, fd = -1, rc = -1;
+    int fd, rc = -1;
     bool made = false;
     if (sr_fs_temp_name(temp, sizeof temp, err)) return -1;
-    if (sr_fs_open_parent(path, "write", &folder, &base, err)) return -1;
     fd = openat(folder, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                 o->mode);
-    if (fd < 0) {
-        (void)sr_fs_fail(err, errno, "write", path);
-        goto out;
-    }
+    if (fd < 0) return sr_fs_fail(err, errno, "write", path);
     made = true;
     if (set_owner_and_mode(fd, o, path, err) || fill(fd, data, len, o, path, err))
         goto out;
     rc = close(fd);
     fd = -1;
-    if (rc == 0) rc = publish(folder, temp, base, o->exclusive);
+    if (rc == 0) rc = publish(folder, temp, name, o->exclusive);
     if (rc != 0) {
         (void)sr_fs_fail(err, errno, "write", path);
         goto out;
@@ -193,6 +194,15 @@ out:
     if (fd >= 0) close(fd);
     if (made)
         (void)unlinkat(folder, temp, 0); /* the first failure is the one to report */
+    return rc;
+}
+
+static int write_atomic(const char *path, const void *data, size_t len,
+                        const sr_fs_write_opts *o, sr_err *err) {
+    const char *base;
+    int folder;
+    if (sr_fs_open_parent(path, "write", &folder, &base, err)) return -1;
+    int rc = sr_fs_write_at(folder, path, base, data, len, o, err);
     close(folder);
     return rc;
 }

@@ -33,6 +33,39 @@ TEST(key_of_every_type_survives_pem) {
     }
 }
 
+static void check_pkcs8(EVP_PKEY *pkey) {
+    unsigned char *ours = NULL, *theirs = NULL;
+    PKCS8_PRIV_KEY_INFO *a = sr_pkcs8(pkey), *b = EVP_PKEY2PKCS8(pkey);
+    int len = i2d_PKCS8_PRIV_KEY_INFO(a, &ours);
+    CHECK_INT(len, i2d_PKCS8_PRIV_KEY_INFO(b, &theirs));
+    CHECK(len > 0 && memcmp(ours, theirs, (size_t)len) == 0);
+    OPENSSL_free(ours);
+    OPENSSL_free(theirs);
+    PKCS8_PRIV_KEY_INFO_free(a);
+    PKCS8_PRIV_KEY_INFO_free(b);
+}
+
+TEST(pkcs8_is_byte_for_byte_what_openssl_writes) {
+    static const char *const curves[] = {"secp256k1", "secp224r1", "brainpoolP256r1",
+                                         "sect233k1"};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        sr_key key = make(types[i]);
+        check_pkcs8(key.pkey);
+        sr_key_clear(&key);
+    }
+    for (size_t i = 0; i < sizeof curves / sizeof *curves; i++) {
+        EVP_PKEY *pkey = EVP_PKEY_Q_keygen(NULL, NULL, "EC", curves[i]);
+        CHECK(pkey != NULL);
+        check_pkcs8(pkey);
+        EVP_PKEY_free(pkey);
+    }
+    for (int i = 0; i < 600; i++) { /* scalars that begin with zero bytes */
+        sr_key key = make("p256");
+        check_pkcs8(key.pkey);
+        sr_key_clear(&key);
+    }
+}
+
 TEST(encrypted_key_tells_missing_from_wrong_passphrase) {
     sr_err err = {0};
     sr_buf pem = {.secret = true};
