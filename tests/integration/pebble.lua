@@ -76,7 +76,7 @@ end
 
 --- Start both; they end with the test. Options: nonce_reject, authz_reuse, chain_length,
 --- alternate_roots, sleep_time (numbers), sleep (the default sleeps), strict (boolean),
---- eab ({kid = base64url key}).
+--- eab ({kid = base64url key}), dns (host:port of its resolver instead of the helper).
 ---@return table ca directory, ca (path: whom its TLS is to be trusted by), http01 (where
 --- it looks for answers)
 function pebble.start(t, options)
@@ -91,11 +91,12 @@ function pebble.start(t, options)
     certificate = cert, privateKey = key, httpPort = web, tlsPort = tls,
     ocspResponderURL = "", externalAccountBindingRequired = options.eab ~= nil,
     externalAccountMACKeys = options.eab}})
-  local helper = process.spawn{argv = {"pebble-challtestsrv", "-management",
-    "127.0.0.1:" .. admin, "-dns01", "127.0.0.1:" .. dns, "-http01", "", "-https01", "",
-    "-tlsalpn01", "", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""}}
-  t:defer(function() helper:close() end)
-  local argv = {"pebble", "-config", config, "-dnsserver", "127.0.0.1:" .. dns}
+  local helper = not options.dns and process.spawn{argv = {"pebble-challtestsrv",
+    "-management", "127.0.0.1:" .. admin, "-dns01", "127.0.0.1:" .. dns, "-http01", "",
+    "-https01", "", "-tlsalpn01", "", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""}}
+  if helper then t:defer(function() helper:close() end) end
+  local argv = {"pebble", "-config", config, "-dnsserver",
+    options.dns or "127.0.0.1:" .. dns}
   if options.strict then argv[#argv + 1] = "-strict" end
   local server = process.spawn{argv = argv, env = environment(options)}
   t:defer(function() server:close() end)
