@@ -179,6 +179,7 @@ local function guarded(run, job, f)
   return context.within(ctx, function()
     local ok, result = sandbox.xpcall(body, errors.object, run, bundle, f,
       value.decode(job.input))
+    if task.cancelled() then run.outcome = run.outcome or "stopped" end
     if ctx.outcome or run.outcome then return false end
     if not ok then sandbox.pcall(run.check_complete, run) end
     return ok, result
