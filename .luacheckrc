@@ -14,6 +14,9 @@ ignore = {"211/guard", "211/lock", "211/step", "211/half", "211/server", "211/cl
 -- The head of a script: fixed globals.
 files["scripts"] = {globals = {"description", "usage", "needs", "options", "main"}}
 
+-- A flow body has run(f, input) in place of main.
+files["scripts/flows"] = {globals = {"run"}}
+
 -- A policy is read in the cage, which brings these words.
 files["policies"] = {
   globals = {"description", "applies", "check", "tests"},

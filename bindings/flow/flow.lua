@@ -30,6 +30,7 @@ local ENGINE <const> = {
   {name = "slots", type = "integer", positive = true, doc = "flows at a time; 64"},
   {name = "lease", type = "duration", doc = "a claim without renewal; 30 s"},
   {name = "lock", type = "boolean", doc = "work only with the worker lock (true)"},
+  {name = "what", type = "string", doc = "this worker, in the messages of others"},
   {name = "on_dead", type = "function", doc = "called with a flow that is dead"},
 }
 local VM <const> = {
@@ -42,14 +43,14 @@ local latest -- the engine made last, for flow.start
 --- Make an engine. It claims nothing until engine:run(); engine:start and engine:wait work
 --- without.
 ---@param options {store: table, folders: string[], vm: table?, slots: integer?,
----  lease: number|string?, lock: boolean?, on_dead: function?}
+---  lease: number|string?, lock: boolean?, what: string?, on_dead: function?}
 ---@return flow.Engine
 function flow.engine(options)
   options = args.check("flow.engine", ENGINE, options)
   local vm = args.check("flow.engine vm", VM, options.vm)
   latest = engine_.new{store = options.store, folders = options.folders,
     slots = options.slots or 64, lease = args.duration(options.lease or 30),
-    lock = options.lock ~= false, on_dead = options.on_dead,
+    lock = options.lock ~= false, what = options.what, on_dead = options.on_dead,
     vm = {idle = args.duration(vm.idle or 5), secrets = vm.secrets}}
   return latest
 end

@@ -48,7 +48,8 @@ function engine_.new(options)
   return setmetatable({db = options.store, folders = options.folders,
     slots = options.slots, lease = math.floor(options.lease * 1000),
     owner = made == 1 and process or ("%s:%d"):format(process, made), process = process,
-    exclusive = options.lock, on_dead = options.on_dead, event = event.new(),
+    exclusive = options.lock, what = options.what, on_dead = options.on_dead,
+    event = event.new(),
     running = {}, count = 0, claims = 0, vms = vms.new(options.vm or {})}, Engine)
 end
 
@@ -158,7 +159,7 @@ end
 
 function Engine:try_lock()
   if not self.exclusive or self.lock then return end
-  local lock = self.db:worker_lock()
+  local lock = self.db:worker_lock(self.what)
   if not lock then return end
   self.lock = lock
   local void = self.db:exec(claim.VOID, {now = now_ms(), process = self.process,

@@ -89,6 +89,18 @@ CREATE TABLE node(
   boot_id TEXT NOT NULL,
   version TEXT NOT NULL,
   seen_at BIGINT NOT NULL)]]},
+  {version = 2, name = "schedules", sql = [[
+CREATE TABLE cron(
+  name TEXT PRIMARY KEY,
+  at TEXT NOT NULL,
+  zone TEXT NOT NULL,
+  last_fired BIGINT NOT NULL,
+  updated_at BIGINT NOT NULL);
+CREATE TABLE leader(
+  name TEXT PRIMARY KEY,
+  node TEXT NOT NULL,
+  fence BIGINT NOT NULL,
+  expires_at BIGINT NOT NULL)]]},
   -- Alerts, what is to be told of them, and how their channels fare; bindings/alert.
   {version = 3, name = "alerts", sql = [[
     CREATE TABLE alert (

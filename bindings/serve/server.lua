@@ -1,0 +1,238 @@
+--- `secrun serve`: flows, schedules, alerts and the control socket in one process.
+--
+--     server.run{config = path}        -- until it is told to stop; exit status
+--
+-- The process that holds the worker lock of the database works; another one is refused, or
+-- stands by and takes over at once when the lock is free. SIGTERM and SIGINT hand what runs
+-- back to the database and end within the grace; SIGHUP reads the estate file again, and a
+-- file with mistakes changes nothing. systemd is told about each of these.
+
+local control = require "control"
+local errors = require "errors"
+local estate = require "estate"
+local flow = require "flow"
+local log = require "log"
+local notify = require "notify"
+local process = require "process"
+local schedule_list = require "schedule_list"
+local scheduler = require "scheduler"
+local server_calls = require "server_calls"
+local shipped = require "shipped"
+local signals = require "signals"
+local store = require "store"
+local task = require "task"
+local time = require "time"
+local worker = require "store_worker"
+
+local server = {}
+
+---@class server
+---@field config string path of the estate file
+---@field e table the estate in use
+local Server = {}
+Server.__index = Server
+
+local WHAT = "secrun serve"
+local STANDBY_LOOK = 0.1 -- seconds between two tries for the worker lock
+
+--- Tell the service manager; one that cannot be told is no reason to stop.
+local function tell(text)
+  local _, err = try(notify.send, text)
+  if err then log.warn("%s", err.message) end
+end
+
+------------------------------------------------------------------ the estate
+
+--- The sources of every secret that an organization's flows may need.
+local function secrets_of(e, org)
+  local sources = {}
+  local function walk(value, key)
+    if type(value) ~= "table" or key == "orgs" then return end
+    if estate.is_reference(value) then
+      sources[#sources + 1] = value["$secret"]
+      return
+    end
+    for name, item in pairs(value) do walk(item, name) end
+  end
+  walk(e)
+  walk((e.orgs or {})[org])
+  return sources
+end
+
+--- Where flow bodies are: beside the estate file, then the shipped ones.
+local function folders_of(e)
+  return {e.folder .. "/flows", shipped.folder("scripts") .. "/flows"}
+end
+
+--- Read the estate file again. Raises usage with every mistake; then nothing has changed.
+function Server:reload()
+  tell(("RELOADING=1\nMONOTONIC_USEC=%d"):format(time.mono() * 1000000 // 1))
+  local e, err = try(estate.load, self.config)
+  if e and (e.state ~= self.e.state or e.store ~= self.e.store) then
+    err = errors.new{kind = "usage", code = "RESTART", message = self.config
+      .. ": state and store are taken over by a restart only"}
+  end
+  if err then
+    tell "READY=1"
+    log.error("%s; the settings read before stay in use", err.message)
+    for _, detail in ipairs(err.details or {}) do log.error("%s", detail) end
+    error(err, 0)
+  end
+  self.e, self.loaded = e, time.now()
+  self.keeper:set(schedule_list.read(e.schedules))
+  tell "READY=1"
+  log.info("%s was read again", self.config)
+end
+
+------------------------------------------------------------------ what schedules start
+
+--- Start what a schedule fires, once per firing; while the one before goes on, that one is
+--- joined.
+function Server:fire(entry, fire)
+  local options = {id = ("cron/%s/%s"):format(entry.name, time.rfc3339(fire)),
+    dedup = "cron/" .. entry.name, org = entry.org,
+    actor = {via = "schedule", schedule = entry.name}}
+  if entry.flow then return self.engine:start(entry.flow, entry.input, options) end
+  return self.engine:start("script", {program = require("load").paths().program,
+    words = entry.run, config = self.config}, options)
+end
+
+------------------------------------------------------------------ life
+
+--- Who holds the worker lock, in words.
+local function holder_text(holder)
+  return ("%s (pid %s on %s, since %s)"):format(holder.what or "another worker",
+    holder.pid or "unknown", holder.host or "this machine",
+    holder.since and time.rfc3339(holder.since) or "an unknown time")
+end
+
+--- Become the worker of the database. Another server is in the way, unless this one stands
+--- by for it; a command that works on its own flows is waited for. Raises conflict (SERVE).
+function Server:take_over(standby)
+  local told
+  while true do
+    self.engine:try_lock()
+    if self.engine.lock then return end
+    local holder = worker.holder(self.db)
+    if holder and holder.what == WHAT and not standby then
+      errors.raise("conflict", ("%s works on %s already; stop it first, or start this "
+        .. "one with --standby"):format(holder_text(holder), self.db.url),
+        {code = "SERVE"})
+    end
+    if holder and not told then
+      told = true
+      log.info("standing by for %s", holder_text(holder))
+      tell("READY=1\nSTATUS=standing by for " .. holder_text(holder))
+    end
+    task.sleep(holder and STANDBY_LOOK or 0)
+  end
+end
+
+--- A sign of life while the loop turns and the database answers.
+function Server:watchdog()
+  local every = notify.watchdog()
+  while every do
+    task.timeout(every, function() self.db:row "SELECT 1 AS one" end)
+    tell "WATCHDOG=1"
+    task.sleep(every / 3)
+  end
+end
+
+function Server:say_ready()
+  local names = {}
+  for i, one in ipairs(self.keeper:list()) do names[i] = one.name end
+  local text = ("pid %d, %s, schedules: %s"):format(process.pid, self.db.url,
+    #names > 0 and table.concat(names, " ") or "none")
+  log.info("ready: %s", text)
+  print("ready: " .. text)
+  tell("READY=1\nSTATUS=" .. text .. "\nMAINPID=" .. process.pid)
+end
+
+--- Everything that runs beside the engine, until it ends.
+function Server:work()
+  local beside <close> = task.group()
+  local doors <close> = control.listen{path = server.control_path(self.e),
+    handlers = server_calls.handlers(self)}
+  self.keeper:void_leader()
+  beside:spawn(doors.run, doors)
+  beside:spawn(self.keeper.run, self.keeper)
+  beside:spawn(self.watchdog, self)
+  self:say_ready()
+  self.engine:run()
+  beside:cancel()
+end
+
+--- End in order: nothing new begins, and what runs is handed back within the grace.
+function Server:stop()
+  if self.stopping then return end
+  self.stopping = true
+  tell "STOPPING=1\nSTATUS=handing back what runs"
+  log.info("stopping; what runs is handed back within %s", time.show(self.grace))
+  self.keeper:set{}
+  self.engine:stop{grace = self.grace}
+end
+
+--- What signals ask for, until the end.
+function Server:obey(caught, waiting)
+  while true do
+    local name = caught:next()
+    if name == "SIGHUP" then
+      try(self.reload, self) -- what is wrong was logged
+    elseif waiting.task then
+      waiting.task:cancel()
+      return
+    else
+      self:stop()
+    end
+  end
+end
+
+--- Where the control socket of an estate is.
+---@param e table
+---@return string
+function server.control_path(e) return e.state .. "/control" end
+
+local function open(options)
+  local e = estate.load(options.config)
+  local db = store.open(e.store)
+  local self = setmetatable({config = options.config, e = e, db = db,
+    grace = options.grace, since = time.now(), loaded = time.now()}, Server)
+  self.engine = flow.engine{store = db, folders = folders_of(e),
+    lease = options.lease, slots = options.jobs, what = WHAT,
+    vm = {secrets = function(org) return secrets_of(self.e, org) end}}
+  self.keeper = scheduler.new{store = db, node = self.engine.owner,
+    fire = function(entry, fire) return self:fire(entry, fire) end}
+  self.keeper:set(schedule_list.read(e.schedules))
+  return self
+end
+
+--- Give the database back.
+function Server:__close() self.db:close() end
+
+--- Work until told to stop.
+---@param options {config: string, standby: boolean?, grace: number, lease: number?,
+---  jobs: integer?}
+---@return integer status
+--- Raises usage (the estate file), conflict (code SERVE: another one works), store.
+function server.run(options)
+  local caught <close> = signals.catch{"SIGTERM", "SIGINT", "SIGHUP"}
+  local self <close> = open(options)
+  local waiting = {}
+  local group <close> = task.group()
+  group:spawn(self.obey, self, caught, waiting)
+  waiting.task = group:spawn(self.take_over, self, options.standby)
+  local _, err = try(waiting.task.join, waiting.task)
+  waiting.task = nil
+  if not self.engine.lock then
+    group:cancel()
+    if err and err.kind ~= "cancelled" then error(err, 0) end
+    log.info("stopped while standing by")
+    return 0
+  end
+  self:work()
+  group:cancel()
+  log.info("stopped")
+  return 0
+end
+
+return server
