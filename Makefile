@@ -59,7 +59,7 @@ demo:
 
 test:
 	$(call need,$(TEST_PACKAGES))
-	$(call compile,build,,secrun unit_tests)
+	$(call compile,build,,secrun secrun_crash unit_tests)
 	$(call compile,build-asan,-DSR_SANITIZE=ON,secrun unit_tests)
 	@tests/run.sh
 

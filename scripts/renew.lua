@@ -1,5 +1,5 @@
 description = "Renew every certificate that is due."
-usage = "secrun renew [--config FILE] [--dry-run] [--force] [--jobs N] [NAME…]"
+usage = "secrun renew [--config FILE] [--dry-run] [--force] [--jobs N] [--wait D] [NAME…]"
 needs = {}
 options = {
   {name = "config", type = "string", value = "FILE", doc = "the estate file"},
@@ -7,153 +7,126 @@ options = {
   {name = "force", type = "flag", doc = "renew although it is not due"},
   {name = "jobs", type = "integer", value = "N", positive = true,
     doc = "certificates at once, 8 by default"},
+  {name = "wait", type = "duration", value = "D",
+    doc = "how long to wait for what is under way, 10m by default"},
 }
 
-local acme = require "acme"
-local deploy = require "deploy"
 local errors = require "errors"
 local estate = require "estate"
+local flow = require "flow"
 local fs = require "fs"
 local log = require "log"
 local policy = require "policy"
+local process = require "process"
 local progress = require "progress"
+local renewal = require "renewal"
+local report = require "renewal_report"
+local store = require "store"
 local task = require "task"
 local textable = require "textable"
-local time = require "time"
-local x509 = require "x509"
 
---- An earlier run that was stopped: what it issued may be in service already (then it is
---- forgotten), else the renewal goes on where it stopped.
-local function stopped_before(e, certificate, installed, dry_run)
-  local folder = e.state .. "/orders/" .. certificate.name
-  if dry_run and not fs.exists(folder) then return nil end
-  local state, pem = acme.left(folder)
-  if not state then return nil end
-  local in_service = installed and installed.leaf
-    and (state == "ended" or pem and x509.read(pem).sha256 == installed.leaf.sha256)
-  if not in_service then return "an earlier run stopped in the middle" end
-  if not dry_run then acme.forget(folder) end
-end
+-- A run from cron fails at once and is run again by cron; `serve` repeats by itself.
+local RETRY = {max = 1}
 
 local function ask_policy(e, certificate)
   local rules = estate.of(e, certificate, "policies")
   local decision = policy.ask(rules, estate.request(e, certificate), {folder = e.folder})
-  return policy.enforce(decision, certificate.name)
+  policy.enforce(decision, certificate.name)
 end
 
---- One ACME account per set of settings, opened when first needed.
-local function accounts(e)
-  local open = {}
-  return function(certificate)
-    local settings = estate.of(e, certificate, "acme")
-    local lock <close> = fs.lock(e.state .. "/accounts.lock", {wait = "2m"})
-    if not open[settings] then
-      local host = settings.directory:match("^https://([^/]+)") or "ca"
-      open[settings] = acme.account{
-        directory = settings.directory, contact = settings.contact, ca = settings.ca,
-        terms_agreed = settings.terms_agreed,
-        key = {file = settings.key or e.state .. "/accounts/" .. host:gsub("[^%w.-]", "_")
-          .. ".key"},
-        eab = settings.eab and {kid = settings.eab.kid, alg = settings.eab.alg,
-          hmac_key = estate.secret(settings.eab.hmac_key)},
-        http = settings.proxy and {proxy = settings.proxy} or nil,
-      }
-    end
-    return open[settings]
-  end
-end
-
---- Order, prove, fetch, install, reload. The order's folder is forgotten only when the new
---- certificate is in service.
-local function renew(e, account_of, certificate, installed)
+--- What would be done about a certificate.
+local function preview(e, opts, certificate)
+  local found = renewal.look(certificate)
+  local why = found.why or opts.force and "forced"
+  if not why then return {row = report.fine(found)} end
   ask_policy(e, certificate)
-  local issued = account_of(certificate):issue{
-    names = certificate.domains, profile = certificate.profile,
-    key = certificate.reuse_key and installed and installed.key or nil,
-    key_type = certificate.key_type,
-    solver = acme.http01(estate.of(e, certificate, "challenge")),
-    state_dir = e.state .. "/orders/" .. certificate.name,
-  }
-  local done = deploy.install{
-    dir = certificate.install.dir, pem = issued.pem, key = issued.key,
-    names = certificate.domains, owner = certificate.install.owner,
-    mode = certificate.install.mode, keep = e.keep, reload = certificate.reload,
-    reload_timeout = certificate.reload_timeout,
-  }
-  issued:done()
-  return done.leaf
+  return {row = report.would_renew(found, why)}
 end
 
-local function expires(leaf) return leaf and time.rfc3339(leaf.not_after) or "" end
-
-local function handle(e, account_of, opts, certificate)
-  local lock <close> = not opts.dry_run
-    and fs.lock(e.state .. "/locks/" .. certificate.name, {wait = "1s"}) or nil
-  local installed = deploy.current(certificate.install.dir)
-  local why, later = estate.why_due(certificate, installed)
-  local left = stopped_before(e, certificate, installed, opts.dry_run)
-  why = why or left or opts.force and "forced" or nil
-  if opts.dry_run then
-    if why then ask_policy(e, certificate) end
-    return {why and "would renew" or "fine", expires(installed and installed.leaf),
-      why or "due " .. time.rfc3339(later)}
-  end
-  if not why then
-    local reloaded = installed.reload_pending and deploy.finish_reload{
-      dir = certificate.install.dir, reload = certificate.reload,
-      reload_timeout = certificate.reload_timeout}
-    return {reloaded and "reloaded" or "fine", expires(installed.leaf),
-      reloaded and "an earlier run stopped before the reload"
-        or "due " .. time.rfc3339(later)}
-  end
-  log.info("%s: renewing, %s", certificate.name, why)
-  return {"renewed", expires(renew(e, account_of, certificate, installed)), why}
-end
-
---- Words and exit status for a failure: denied by policy, pending, or failed.
-local function outcome(err)
-  if err.kind == "denied" and err.code == "POLICY" then return "denied", 3 end
-  if err.kind == "pending" then return "pending", 4 end
-  return "FAILED", 1
+--- Start or join the renewal of a certificate: its flow's id, or the row of one that is fine.
+local function begin(e, engine, opts, certificate)
+  local found = renewal.look(certificate)
+  local under_way = renewal.under_way(engine.db, certificate)
+  local why = found.why or opts.force and "forced"
+    or under_way and "an earlier run stopped in the middle"
+    or found.installed.reload_pending and "an earlier run stopped before the reload"
+  if not why then return {row = report.fine(found)} end
+  log.info("%s: %s, %s", certificate.name, under_way and "going on" or "renewing", why)
+  local actor = {person = process.env("SUDO_USER") or process.env("USER"), via = "cli",
+    uid = process.uid}
+  return {id = renewal.start(engine, e, certificate, {forced = opts.force, retry = RETRY,
+    actor = actor}).id}
 end
 
 --- The folders of the state. Root uses none in which somebody else could swap a key.
 local function prepare(e)
-  for _, name in ipairs{"", "/accounts", "/orders", "/locks"} do
+  for _, name in ipairs{"", "/accounts", "/keys"} do
     fs.mkdir(e.state .. name, {parents = true, mode = "0700"})
   end
   fs.check_owner(e.state)
-  return true
+  return store.open(e.store)
+end
+
+--- Drive the flows here, or watch another worker do it; how each stands in the end.
+local function drive(engine, opts, ids)
+  local wait = opts.wait or "10m"
+  local shown <close> = progress.start{label = "renewing", total = #ids}
+  local group <close> = task.group()
+  group:spawn(engine.run, engine)
+  local states = engine:wait(ids, {timeout = wait, parked = wait,
+    on_end = function() shown:step() end})
+  engine:stop()
+  return states
+end
+
+--- Begin with every certificate and see what becomes of those that are renewed.
+local function renew(e, db, opts, chosen)
+  local engine = flow.engine{store = db, folders = renewal.folders(e),
+    slots = opts.jobs or 8}
+  local begun, failures = task.each(chosen, {limit = 8}, function(certificate)
+    return begin(e, engine, opts, certificate)
+  end)
+  local ids = {}
+  for i in ipairs(chosen) do
+    if begun[i] and begun[i].id then ids[#ids + 1] = begun[i].id end
+  end
+  local states = #ids > 0 and drive(engine, opts, ids) or {}
+  return begun, failures, states
+end
+
+--- The row of each certificate, and the worst status: a failure before what is denied or
+--- pending.
+local function rows_of(chosen, begun, failures, states)
+  local rows, worst = {}, 0
+  for i, certificate in ipairs(chosen) do
+    local row, status = begun[i] and begun[i].row, 0
+    if failures[i] then row, status = report.of_error(errors.object(failures[i])) end
+    if not row then row, status = report.of_flow(states[begun[i].id]) end
+    rows[i] = {certificate.name, table.unpack(row)}
+    if status ~= 0 and (worst == 0 or status == 1) then worst = status end
+  end
+  return rows, worst
 end
 
 function main(words)
   local opts, names = require("options").parse(words, options)
   local e = estate.load(estate.find(opts.config))
   local chosen = estate.select(e, names)
-  local ready, wrong = opts.dry_run, nil
-  if not ready then ready, wrong = try(prepare, e) end
-  if not ready then
-    log.error("the state of %s cannot be kept: %s", e.path, wrong.message)
-    return 1
-  end
-  local account_of, rows, status = accounts(e), {}, 0
-  local shown <close> = progress.start{label = "renewing", total = #chosen}
-  local function one(certificate)
-    local step <close> = setmetatable({}, {__close = function() shown:step() end})
-    return handle(e, account_of, opts, certificate)
-  end
-  local results, failures = task.each(chosen, {limit = opts.jobs or 8}, one)
-  shown:close()
-  for i, certificate in ipairs(chosen) do
-    local err = failures[i]
-    if err then
-      local word, code = outcome(errors.object(err))
-      if status == 0 or code == 1 then status = code end
-      rows[i] = {certificate.name, word, "", tostring(err)}
-    else
-      rows[i] = {certificate.name, table.unpack(results[i])}
+  local begun, failures, states
+  if opts.dry_run then
+    begun, failures = task.each(chosen, {limit = 8}, function(certificate)
+      return preview(e, opts, certificate)
+    end)
+  else
+    local db, wrong = try(prepare, e)
+    if not db then
+      log.error("the state of %s cannot be kept: %s", e.path, wrong.message)
+      return 1
     end
+    local closer <close> = db
+    begun, failures, states = renew(e, db, opts, chosen)
   end
+  local rows, status = rows_of(chosen, begun, failures, states)
   print(textable.format({"certificate", "result", "expires", "why"}, rows))
   return status
 end

@@ -86,6 +86,7 @@ local WAIT <const> = {
   {name = "timeout", type = "duration", doc = "none by default"},
   {name = "parked", type = "duration",
     doc = "do not wait for a flow that is parked for longer than this"},
+  {name = "on_end", type = "function", doc = "called with the id of each that ends"},
 }
 local QUIET <const> = 0.02
 
@@ -121,9 +122,20 @@ local function is_settled(row, parked, now)
   return parked and row.state == "waiting" and row.available_at - now > parked * 1000
 end
 
+--- Tell of each that has ended since the last look.
+local function tell_ended(by_id, ids, told, on_end)
+  for _, id in ipairs(ids) do
+    if not told[id] and rows.ENDED[by_id[id].state] then
+      told[id] = true
+      on_end(id)
+    end
+  end
+end
+
 --- Wait for the end of flows, whoever drives them.
 ---@param ids string[]|string
----@param options {timeout: number|string?, parked: number|string?}?
+---@param options {timeout: number|string?, parked: number|string?,
+---  on_end: (fun(id: string))?}?
 ---@return table<string, {state: string, output: any, error: table?, waiting: table?}> by
 ---  id; after the time-out as they are
 function Engine:wait(ids, options)
@@ -132,6 +144,7 @@ function Engine:wait(ids, options)
   local limit = options.timeout and time.mono() + args.duration(options.timeout)
   local parked = options.parked and args.duration(options.parked)
   local watcher <close> = self.db:watch()
+  local told = {}
   while true do
     local by_id, waits = look(self.db, ids), false
     local now = math.floor(time.now() * 1000)
@@ -141,6 +154,7 @@ function Engine:wait(ids, options)
       end
       waits = waits or not is_settled(by_id[id], parked, now)
     end
+    if options.on_end then tell_ended(by_id, ids, told, options.on_end) end
     local left = limit and limit - time.mono() or 60
     if not waits or left <= 0 then
       local result = {}

@@ -10,6 +10,7 @@
 
 local encoding = require "encoding"
 local fs = require "fs"
+local gate = require "gate"
 local http = require "http"
 local json = require "json"
 local stream = require "stream"
@@ -117,7 +118,7 @@ function acme_proxy.start(t, ca)
   local proxy = setmetatable({replies = 0, orders = {}, finals = {}, names = {},
     lost = {}, home = ca.directory:match("^https://[^/]+"), ca = ca.ca,
     port = tonumber(ca.directory:match(":(%d+)/")),
-    gate = require("acme.core").gate()}, Proxy)
+    gate = gate.new()}, Proxy)
   proxy.paths = paths_of(proxy)
   local server = http.serve{listen = "127.0.0.1:0", tls = {cert = cert:pem(), key = key},
     handler = function(request) return proxy:forward(request) end}

@@ -1,5 +1,6 @@
 -- `secrun renew` as a person runs it, against Pebble: what it prints, installs, survives.
 local deploy = require "deploy"
+local estate_home = require "estate_home"
 local fs = require "fs"
 local http = require "http"
 local json = require "json"
@@ -13,47 +14,8 @@ local program = require("load").paths().program
 local DAY = 86400
 local LONG = {timeout = "100s"}
 
---- An estate in a fresh folder; `certificates` is Lua text in which HOME is that folder.
-local function estate(t, ca, certificates, more)
-  local home = t:tmpdir()
-  local text = ([[
-acme = {directory = %q, ca = %q, terms_agreed = true}
-challenge = {listen = %q}
-allow_internal = {"test"}
-state = %q
-%s
-certificates = {%s}
-]]):format(ca.directory, ca.ca or "system", ca.http01 or "127.0.0.1:1", home .. "/state",
-    more or "", (certificates:gsub("HOME", home)))
-  fs.write(home .. "/estate.lua", text)
-  return home
-end
-
-local function run(home, ...)
-  return process.run{argv = {program, "renew", "--config", home .. "/estate.lua", ...},
-    check = false, timeout = "60s"}
-end
-
-local function expect(result, status, ...)
-  local text = result.stdout .. result.stderr
-  if result.status ~= status then
-    local got = result.status or result.signal
-    error(("status %s, want %d\n%s"):format(got, status, text), 2)
-  end
-  for _, pattern in ipairs{...} do
-    if not text:find(pattern) then error(("no %q in\n%s"):format(pattern, text), 2) end
-  end
-  return result
-end
-
---- A certificate in service for `left` more days; returns its serial.
-local function in_service(dir, name, left)
-  local key = x509.key{}
-  local cert = x509.sign{subject = {CN = name}, key = key, names = {name},
-    not_before = time.now() + (left - 90) * DAY, not_after = time.now() + left * DAY}
-  deploy.install{dir = dir, pem = cert:pem(), key = key}
-  return cert.serial
-end
+local estate, run = estate_home.new, estate_home.renew
+local expect, in_service = estate_home.expect, estate_home.in_service
 
 local ONE = '{name = "www", domains = {"www.a.test"}, install = {dir = "HOME/www"}}'
 
@@ -126,7 +88,7 @@ test("killed at any moment, it ends with one certificate", {timeout = "180s"},
       expect(run(home), 0)
       local now = deploy.current(home .. "/www")
       t:equal(now.matches, true)
-      t:equal(fs.list(home .. "/state/orders/www"), {})
+      t:equal(fs.list(home .. "/state/keys"), {})
     end
     local issued = ca:issued() - before
     assert(issued == rounds, ("%d certificates for %d renewals"):format(issued, rounds))
