@@ -12,7 +12,7 @@ files["runtime/lua/cli.lua"] = {globals = {"arg", "_G"}}
 ignore = {"211/guard", "211/lock", "211/step", "211/half", "211/server", "211/closer"}
 
 -- The head of a script: fixed globals.
-files["scripts"] = {globals = {"description", "usage", "needs", "options", "main"}}
+files["scripts"] = {globals = {"description", "usage", "needs", "options", "main", "launch"}}
 
 -- A flow body has run(f, input) in place of main.
 files["scripts/flows"] = {globals = {"run"}}

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "perm.h"
+#include "practice.h"
 #include "signals.h"
 #include "terminal.h"
 
@@ -124,6 +125,18 @@ static int l_narrow(lua_State *L) {
     return 0;
 }
 
+/* core.practise(folder, {NAME = value}) – practise in that folder from now on, with these
+ * variables set for this process and its children. */
+static int l_practise(lua_State *L) {
+    sr_err err = {0};
+    luaL_checktype(L, 2, LUA_TTABLE);
+    if (sr_practice_begin(luaL_checkstring(L, 1), &err) != 0) return sr_throw(L, &err);
+    for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1))
+        if (setenv(luaL_checkstring(L, -2), luaL_checkstring(L, -1), 1) != 0)
+            return luaL_error(L, "the variable %s cannot be set", lua_tostring(L, -2));
+    return 0;
+}
+
 /* core.version() → "0.1.0" and "Lua 5.4.4". */
 static int l_version(lua_State *L) {
     lua_pushliteral(L, SR_VERSION);
@@ -131,11 +144,17 @@ static int l_version(lua_State *L) {
     return 2;
 }
 
-static const luaL_Reg functions[] = {{"seal", l_seal},         {"terminal", l_terminal},
-                                     {"getenv", l_getenv},     {"ended", l_ended},
-                                     {"complain", l_complain}, {"scan", l_scan},
-                                     {"version", l_version},   {"read", l_read},
-                                     {"narrow", l_narrow},     {NULL, NULL}};
+static const luaL_Reg functions[] = {{"seal", l_seal},
+                                     {"terminal", l_terminal},
+                                     {"getenv", l_getenv},
+                                     {"ended", l_ended},
+                                     {"complain", l_complain},
+                                     {"scan", l_scan},
+                                     {"version", l_version},
+                                     {"read", l_read},
+                                     {"narrow", l_narrow},
+                                     {"practise", l_practise},
+                                     {NULL, NULL}};
 
 int sr_open_cli_core(lua_State *L) {
     luaL_newlib(L, functions);

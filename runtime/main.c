@@ -53,7 +53,8 @@ static int take_flags(options *opts, char **argv, sr_err *err) {
     for (int i = 1; argv[i] && argv[i][0] == '-' && argv[i][1]; i++) {
         if (strcmp(argv[i], "--") == 0) break;
         if (take_flag(opts, argv[i], err) < 0) return -1;
-        bool has_value = strcmp(argv[i], "-e") == 0 || strcmp(argv[i], "-l") == 0;
+        bool has_value = strcmp(argv[i], "-e") == 0 || strcmp(argv[i], "-l") == 0 ||
+                         strcmp(argv[i], "--sandbox-certs") == 0;
         if (has_value && argv[i + 1]) i++;
     }
     return 0;

@@ -9,6 +9,7 @@
  * binary does not allow the others; a denied program is denied under all its names.
  */
 #include "perm.h"
+#include "practice.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -348,6 +349,11 @@ static int check(const sr_perms *perms, sr_perm what, struct target *t, sr_err *
                        denied->text);
     for (const struct layer *layer = set->layers; layer; layer = layer->next) {
         if (find(layer->rules, what, t, false)) continue;
+        if (what == SR_PERM_NET && sr_practice_folder())
+            return sr_fail(
+                err, SR_DENIED, "permission",
+                "may not %s %s: a run with --sandbox reaches this machine only", verb,
+                t->text);
         if (layer->needs)
             return sr_fail(
                 err, SR_DENIED, "permission",

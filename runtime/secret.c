@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "perm.h"
+#include "practice.h"
 #include "redact.h"
 #include "vault.h"
 
@@ -260,7 +261,9 @@ static int from_text(lua_State *L, const char *source) {
             "secret: a source is \"env:NAME\", \"file:/path\", \"cred:NAME\" or "
             "{exec = {\"program\", \"argument\"}}; a value does not belong into "
             "a script");
-    if (strncmp(source, "env:", 4) == 0)
+    if (!sr_practice_allows(source))
+        path[0] = '\0';
+    else if (strncmp(source, "env:", 4) == 0)
         sr_allow(L, SR_PERM_ENV, source + 4);
     else if (sr_secret_path(source, path, sizeof path, &err))
         return sr_throw(L, &err);
@@ -271,6 +274,10 @@ static int from_text(lua_State *L, const char *source) {
     *s = (struct secret){0};
     luaL_setmetatable(L, SR_SECRET_TYPE);
     snprintf(s->label, sizeof s->label, "%s", source);
+    if (!sr_practice_allows(source))
+        return fill(s, SR_PRACTICE_SECRET, strlen(SR_PRACTICE_SECRET))
+                   ? luaL_error(L, "not enough memory")
+                   : 1;
     sr_buf value = {.secret = true};
     if (sr_secret_read(source, &value, &err)) return sr_throw(L, &err);
     int rc = fill(s, value.data, value.len);

@@ -12,6 +12,7 @@
 #include "cage.h"
 #include "cli.h"
 #include "perm.h"
+#include "practice.h"
 
 static const char vm_key;
 
@@ -65,6 +66,7 @@ static const sr_module own_modules[] = {
     {"vm", sr_open_vm},
     {"progress", sr_open_progress},
     {"signals", sr_open_signals},
+    {"practice", sr_open_practice},
     {"cage", sr_open_cage},
     {"cli.core", sr_open_cli_core},
     {"test.core", sr_open_test_core},

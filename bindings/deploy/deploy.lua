@@ -18,6 +18,7 @@ local args = require "args"
 local errors = require "errors"
 local fs = require "fs"
 local log = require "log"
+local practice = require "practice"
 local process = require "process"
 local time = require "time"
 local x509 = require "x509"
@@ -88,6 +89,7 @@ end
 ---@return table? installed {generation, chain, leaf, key? or key_broken, matches,
 ---  reload_pending}, or {generation, broken = why}
 function deploy.current(dir)
+  dir = practice.path(dir)
   local target = link_target(dir)
   if not target then return nil end
   local folder = dir .. "/" .. target
@@ -143,6 +145,10 @@ end
 
 local function run_reload(options)
   if not options.reload then return end
+  if practice.folder() then
+    print(("would run: %s"):format(table.concat(options.reload, " ")))
+    return
+  end
   process.run{argv = options.reload, timeout = options.reload_timeout or "60s"}
 end
 
@@ -173,11 +179,20 @@ local function reload(options, previous, name)
   fs.remove(options.dir .. "/" .. PENDING, {missing_ok = true})
 end
 
+--- The options, with the folder where it is while practising.
+local function in_place(options)
+  local copy = {}
+  for key, value in pairs(options) do copy[key] = value end
+  copy.dir = practice.path(options.dir)
+  return copy
+end
+
 --- Reload after a switch that an earlier run did not finish; when that fails, the pair from
 --- before the switch comes back if there was one. Raises io (code RELOAD) then.
 ---@param options {dir: string, reload: string[]?, reload_timeout: number?}
 ---@return boolean done
 function deploy.finish_reload(options)
+  options = in_place(options)
   local text, err = try(fs.read, options.dir .. "/" .. PENDING, {max = 4096})
   if not text then
     if err.kind == "not_found" then return false end
@@ -216,7 +231,7 @@ end
 ---@param options table see INSTALL: dir, pem, key, names, owner, mode, keep, reload, reload_timeout
 ---@return table installed {generation, leaf}
 function deploy.install(options)
-  args.check("deploy.install", INSTALL, options)
+  options = in_place(args.check("deploy.install", INSTALL, options))
   local dir, step = options.dir, options.on_step or function() end
   fs.mkdir(dir, {parents = true, mode = "0755"})
   fs.sweep(dir)

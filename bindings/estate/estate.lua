@@ -13,6 +13,7 @@ local args = require "args"
 local cage = require "cage"
 local errors = require "errors"
 local fs = require "fs"
+local practice = require "practice"
 local process = require "process"
 local schedule_list = require "schedule_list"
 local store = require "store"
@@ -333,7 +334,8 @@ function estate.load(path)
   end
   e.path = path
   e.folder = path:match("^(.*)/[^/]*$") or "."
-  e.state = e.state or estate.state_folder()
+  e.state = practice.path(e.state or estate.state_folder())
+  if practice.folder() then e.store = nil end -- the sandbox has one of its own
   e.store = e.store or "sqlite:" .. e.state .. "/secrun.db"
   e.keep = math.max(e.keep or 3, 2)
   e.policies = e.policies or {"keys", "names"}

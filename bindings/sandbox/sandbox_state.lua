@@ -31,7 +31,7 @@ local SETTINGS = {
   {name = "renew_needs_csr", type = "boolean"},
   {name = "duplicate_profiles", type = "boolean"},
   {name = "acme_server", type = "enum", choices = "name|url"},
-  {name = "eab", type = "enum", choices = "reusable|once"},
+  {name = "any_password", type = "boolean"},
   {name = "dcv", type = "enum", choices = "request|accept"},
   {name = "dcv_words", type = "enum", choices = "constants|display"},
 }
@@ -43,7 +43,8 @@ local DEFAULTS = {
   replace = "same_id", pending_code = 0, pending_status = 400,
   pending_text = "Being processed by Sectigo", collect_charset = true,
   empty_errors = false, sans_with_cn = false, renew_needs_csr = false,
-  duplicate_profiles = false, acme_server = "name", eab = "reusable",
+  duplicate_profiles = false, acme_server = "name",
+  any_password = false,
   dcv = "request", dcv_words = "constants",
 }
 

@@ -120,10 +120,18 @@ local function do_call(server, req, face, path, private)
   return response_of(500, {code = -2, description = "Internal error"})
 end
 
+--- Where the ACME directories of SCM are; this server speaks SCM only.
+local function no_acme()
+  return 501, {type = "urn:ietf:params:acme:error:serverInternal", status = 501,
+    detail = "the sandbox has no ACME server"}, {["Content-Type"]
+    = "application/problem+json"}
+end
+
 --- Everything that is no call of the API: control, certificates of the CA, tokens.
 local function beside(server, req, path)
   if path:find "^/control/" then return response_of(control.serve(server, req, path)) end
   if path:find "^/ca/" then return response_of(control.ca_file(server.state, path)) end
+  if path:find "^/v2/%u%u$" then return response_of(no_acme()) end
   if path == auth.TOKEN_PATH and req.method == "POST" then
     return response_of(auth.token(server.state, req))
   end

@@ -25,6 +25,8 @@ usage: secrun [options] [script [args]]
   --allow-net=HOST[:PORT],…  --allow-read=PATH,…  --allow-write=PATH,…
   --allow-run=PROGRAM,…      --allow-env=NAME,…   --deny-…=…  --read-only
   --log-level=debug|info|warn|error   --log-json   --log-text
+  --sandbox   run it against a sandbox of its own; after a script's name it means the same
+  --sandbox-certs N   and fill that with N certificates
 ]==]
 
 --- Options read by the program before Lua runs.
@@ -32,7 +34,8 @@ local TAKEN = {"--allow-net", "--allow-read", "--allow-write", "--allow-run",
   "--allow-env",
   "--deny-net", "--deny-read", "--deny-write", "--deny-run", "--deny-env", "--read-only",
   "--log-level", "--log-json", "--log-text"}
-local OWN = {"-e", "-l", "-i", "-v", "-W", "-E", "-h", "--help", "--version"}
+local OWN = {"-e", "-l", "-i", "-v", "-W", "-E", "-h", "--help", "--version", "--sandbox",
+  "--sandbox-certs"}
 
 local SIGINT, SIGTERM = 2, 15
 local HEAD_BYTES = 64 * 1024 -- of a script, in which its head must stand
@@ -117,6 +120,26 @@ local function is_taken(word)
   return false
 end
 
+--- Take --sandbox or --sandbox-certs at words[i] out of them; nil when it is neither.
+local function take_sandbox(plan, words, i)
+  local name, value = words[i]:match "^(%-%-sandbox[%w-]*)=?(.*)$"
+  if name == "--sandbox" and words[i] == name then
+    plan.sandbox = true
+  elseif name == "--sandbox-certs" then
+    if words[i] == name then value = table.remove(words, i + 1) end
+    local count = math.tointeger(tonumber(value))
+    if not count or count < 0 then
+      cli.usage_error(("--sandbox-certs needs a number of certificates, got %s"):format(
+        value and value ~= "" and value or "nothing"))
+    end
+    plan.sandbox, plan.sandbox_certs = true, count
+  else
+    return nil
+  end
+  table.remove(words, i)
+  return true
+end
+
 --- Options with a value, "-e STAT" or "-eSTAT", and those without.
 local function parse_one(plan, argv, i)
   local word = argv[i]
@@ -150,7 +173,7 @@ local function parse(argv)
       i = i + 1
       break
     end
-    i = parse_one(plan, argv, i)
+    if not take_sandbox(plan, argv, i) then i = parse_one(plan, argv, i) end
   end
   plan.script = i
   return plan
@@ -223,6 +246,46 @@ local function folder_of(path)
   return folder == "" and "/" or folder
 end
 
+-- ---------------------------------------------------------------- practising
+
+local LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+--- The options of a sandbox may also stand among the words of a script with a head.
+local function take_sandbox_words(plan, words)
+  local i = 1
+  while words[i] and words[i] ~= "--" do
+    if not take_sandbox(plan, words, i) then i = i + 1 end
+  end
+end
+
+--- Begin a run against a sandbox: the script of that name starts one and says what is to be
+--- known of it. Secrets, installs and reloads are not real from here on, and the network ends
+--- at this machine. Closing the result ends the sandbox.
+local function practise(plan, script)
+  local path = require("scripts").find "sandbox"
+  if not path then cli.usage_error "--sandbox: there is no script sandbox" end
+  if script and script.path == path then
+    cli.usage_error "secrun sandbox is the sandbox itself; --sandbox is for other scripts"
+  end
+  local env = require("strict").env()
+  local fn, message = load_.file(path, env)
+  if not fn then cli.usage_error(message) end
+  fn()
+  local sandbox = rawget(env, "launch"){certificates = plan.sandbox_certs}
+  core.practise(sandbox.folder, sandbox.env)
+  core.narrow{net = LOOPBACK}
+  return sandbox
+end
+
+--- What a script says it needs; while practising, its hosts are those of the sandbox.
+local function needs_of(head)
+  if not require("practice").folder() or not head.needs.net then return head.needs end
+  local needs = {}
+  for name, value in pairs(head.needs) do needs[name] = value end
+  needs.net = LOOPBACK
+  return needs
+end
+
 --- Run a script's file. One with a head and a main is ours in style: its main is called with
 --- the words; any other file is a plain Lua script with the words as varargs.
 local function run_script(script)
@@ -235,7 +298,7 @@ local function run_script(script)
       complain(message)
       return 1
     end
-    if script.head and script.head.needs then core.narrow(script.head.needs) end
+    if script.head and script.head.needs then core.narrow(needs_of(script.head)) end
     fn(table.unpack(script.words))
     local main = rawget(env or _G, "main")
     if not script.head or type(main) ~= "function" then return 0 end
@@ -334,8 +397,10 @@ local function run(argv)
   set_arg(argv, word and plan.script or 0)
   if plan.no_env then require("scripts").no_env = true end
   local script = not plan.help and word and word ~= "-" and find_script(word, words)
+  if script and script.head then take_sandbox_words(plan, words) end
   local status = answer(plan, script)
   if status then return status end
+  local guard <close> = plan.sandbox and practise(plan, script) or nil
   core.seal() -- from here on, files are read only as far as the script may
   load_.own(script and folder_of(script.path) or nil)
   status = prepare(plan)
