@@ -149,7 +149,7 @@ function scm.connect(options)
   for name, value in pairs(network) do own[name] = value end
   return setmetatable({
     url = base_url(options, auth.face), face = auth.face, auth = auth, http = own,
-    retries = options.retries or 3, date_format = check_format(options),
+    retries = options.retries or 3, date_format = check_format(options), kept = {},
   }, Connection)
 end
 

@@ -56,7 +56,7 @@ local function refuse(self, res)
   local ok, document = pcall(json.decode, res.body)
   local text = ok and type(document) == "table"
     and (document.error_description or document.error)
-  local shown = tostring(text or res.body):sub(1, 160):gsub("[%c%s]+", " ")
+  local shown = core.redact(tostring(text or res.body)):sub(1, 160):gsub("[%c%s]+", " ")
   local denied = res.status == 400 or res.status == 401 or res.status == 403
   errors.raise(res.status == 429 and "rate_limited" or denied and "auth" or "http",
     ("token server %s answers %d%s%s%s"):format(self.url, res.status,

@@ -78,7 +78,7 @@ local function failed(conn, call, res)
 end
 
 local function lie(call, res, what)
-  local shown = res.body:sub(1, 120):gsub("[%c%s]+", " ")
+  local shown = core.redact(res.body:sub(1, 120)):gsub("[%c%s]+", " ")
   errors.raise("protocol", ("%s: answered %d %s%s%s"):format(call.name, res.status, what,
     shown ~= "" and ": " or "", shown), {code = "BAD_ANSWER", status = res.status})
 end

@@ -551,6 +551,17 @@ static int l_secret(lua_State *L) {
     return 1;
 }
 
+/* redact(text) → the text with known secrets taken out */
+static int l_redact(lua_State *L) {
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    scratch *s = new_scratch(L);
+    sr_buf_append(&s->text, text, len);
+    if (s->text.data) sr_redact(s->text.data);
+    lua_pushstring(L, s->text.data ? s->text.data : "");
+    return 1;
+}
+
 /* is_secret(value) → boolean */
 static int l_is_secret(lua_State *L) {
     lua_pushboolean(L, is_secret(L, 1));
@@ -590,6 +601,17 @@ static int l_status(lua_State *L) {
     lua_pushstring(L, constant);
     lua_pushstring(L, states[state]);
     return 2;
+}
+
+/* word(field, text, display) → the value of "ssl.status" … as a constant, or as
+ * displayed; raises usage */
+static int l_word(lua_State *L) {
+    sr_err err = {0};
+    const char *word, *field = luaL_checkstring(L, 1), *text = luaL_checkstring(L, 2);
+    if (sr_scm_word(field, text, lua_toboolean(L, 3), &word, &err) != 0)
+        return sr_throw(L, &err);
+    lua_pushstring(L, word);
+    return 1;
 }
 
 static int l_server_type(lua_State *L) {
@@ -659,10 +681,12 @@ static const luaL_Reg functions[] = {
     {"decode", l_decode},
     {"fill", l_fill},
     {"secret", l_secret},
+    {"redact", l_redact},
     {"is_secret", l_is_secret},
     {"date", l_date},
     {"date_text", l_date_text},
     {"status", l_status},
+    {"word", l_word},
     {"server_type", l_server_type},
     {"comment", l_comment},
     {"has_key", l_has_key},

@@ -16,7 +16,7 @@ local scm_list = require "scm_list"
 local scm_resource = {}
 
 -- Resources with functions of their own, by module.
-local OWN = {}
+local OWN = {ssl = "scm_ssl", dcv = "scm_dcv", organization = "scm_organization"}
 
 local by_resource -- resource → verb → operation
 

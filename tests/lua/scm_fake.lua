@@ -47,7 +47,7 @@ end
 
 local function reply_of(answer)
   if type(answer) ~= "table" then return answer end
-  if answer.status or answer.headers or answer.body then return answer end
+  if math.type(answer.status) == "integer" or answer.headers then return answer end
   return fake.json(answer)
 end
 
