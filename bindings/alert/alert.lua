@@ -19,7 +19,6 @@ local rows = require "alert_rows"
 local rules = require "alert_rules"
 local send = require "alert_send"
 local tell = require "alert_tell"
-local time = require "time"
 
 local alert = {}
 
@@ -124,7 +123,7 @@ end
 ---@return table row
 function alert.raise(options)
   local o = args.check("alert.raise", RAISE, options)
-  local id, now = alert.id(o.kind, o.subject), time.now()
+  local id, now = alert.id(o.kind, o.subject), rows.now()
   local event = {kind = o.kind, subject = o.subject, severity = o.severity, org = o.org,
     owner = o.owner, deadline = o.deadline, cause = o.cause,
     message = o.message and rows.text(o.message, 500),
@@ -140,7 +139,7 @@ end
 ---@return boolean changed
 function alert.resolve(options)
   local o = args.check("alert.resolve", RESOLVE, options)
-  local id, now, changed = alert.id(o.kind, o.subject), time.now(), false
+  local id, now, changed = alert.id(o.kind, o.subject), rows.now(), false
   rows.change(db_of(o.store), id, now, function(row)
     local after = rules.resolve(row, now)
     changed = after ~= nil
@@ -158,7 +157,7 @@ end
 ---@return table row
 function alert.ack(options)
   local o = args.check("alert.ack", ACK, options)
-  local id, now = alert.id(o.kind, o.subject), time.now()
+  local id, now = alert.id(o.kind, o.subject), rows.now()
   return rows.change(db_of(o.store), id, now, function(row)
     local after = row and rules.ack(row, {by = rows.text(o.by, 200), expires = o.expires,
       comment = o.comment and rows.text(o.comment, 500)})
@@ -239,7 +238,7 @@ function alert.history(id, db) return outbox.history(db_of(db), id) end
 ---@param name string
 ---@return {id: string, reply: string}
 function alert.test(config, name)
-  local now = time.now()
+  local now = rows.now()
   local id = digest.hex(digest.random(12))
   local done = send.deliver(config, {id = id, channel = name, created_at = now, items = {{
     id = "test/" .. name, kind = "test", subject = name, severity = "info",

@@ -16,8 +16,6 @@ local outbox = {}
 --- Seconds; longer than a delivery may take (alert_routes bounds its time-out).
 outbox.LEASE = 60
 
-local OWNER = digest.hex(digest.random(8)) -- of this process
-
 local INSERT = "INSERT INTO alert_outbox (id, channel, state, items, alerts, created_at, "
   .. "due_at, attempts, fence) VALUES ($id, $channel, 'queued', $items, $alerts, $now, "
   .. "$now, 0, 0)"
@@ -53,13 +51,29 @@ local CLAIM = "UPDATE alert_outbox SET lease_owner = $owner, lease_until = $unti
 ---@return table? delivery
 function outbox.claim(db, channel, now)
   local ms, lease = store.ms(now), store.ms(outbox.LEASE)
-  local raw = db:exec(CLAIM, {channel = channel, owner = OWNER, now = ms,
+  local raw = db:exec(CLAIM, {channel = channel, owner = store.owner(), now = ms,
     ["until"] = ms + lease, far = ms + 2 * lease}).rows[1]
   if not raw then return nil end
   raw.items = json.decode(raw.items)
   raw.recipients = raw.recipients and json.decode(raw.recipients)
   raw.created_at = store.seconds(raw.created_at)
   return raw
+end
+
+local HELD = "SELECT id, fence, lease_owner FROM alert_outbox WHERE state = 'queued' "
+  .. "AND lease_until > $now"
+local RELEASE = "UPDATE alert_outbox SET lease_until = NULL WHERE id = $id "
+  .. "AND fence = $fence AND lease_owner = $owner"
+
+--- Void the leases of processes of this machine that are gone.
+---@param db store.Db
+---@param now number
+function outbox.release_gone(db, now)
+  for _, row in ipairs(db:rows(HELD, {now = store.ms(now)})) do
+    if store.owner_gone(row.lease_owner) then
+      db:exec(RELEASE, {id = row.id, fence = row.fence, owner = row.lease_owner})
+    end
+  end
 end
 
 ------------------------------------------------------------------ what came of it

@@ -12,6 +12,7 @@ local log = require "log"
 local rules = require "alert_rules"
 local store = require "store"
 local task = require "task"
+local time = require "time"
 
 local rows = {}
 
@@ -23,6 +24,11 @@ local INSTANTS = {"deadline", "starts_at", "seen_at", "ends_at", "settles_at", "
 local DOCUMENTS = {"details", "told_to"}
 
 local TRIES = 20
+
+--- The present as a row keeps it, in whole milliseconds: else what is due now would not be
+--- due when it is read again.
+---@return number UTC seconds
+function rows.now() return store.seconds(math.floor(time.now() * 1000)) end
 
 --- Text that the store takes and a mail can show: UTF-8, no NUL, no known secret.
 ---@param value string

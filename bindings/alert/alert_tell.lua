@@ -145,7 +145,7 @@ local function get_through(db, name)
 end
 
 local function failed(db, config, delivery, err)
-  local now = time.now()
+  local now = rows.now()
   local old = now - delivery.created_at > GIVE_UP
   local final = send.is_final(err) or old
   local failures = outbox.failed(db, delivery, now, {
@@ -158,7 +158,7 @@ end
 
 --- Some recipients were refused: those who may take it later get it later.
 local function partly(db, config, delivery, done)
-  local now, note = time.now(), done.note
+  local now, note = rows.now(), done.note
   if done.later[1] then
     outbox.failed(db, delivery, now, {text = rows.text(note, 1000),
       recipients = done.later, only_this = true})
@@ -178,7 +178,7 @@ local function one(db, config, delivery)
   if done.later[1] or done.never[1] then
     partly(db, config, delivery, done)
   else
-    outbox.sent(db, delivery, time.now(), done.reply)
+    outbox.sent(db, delivery, rows.now(), done.reply)
     get_through(db, delivery.channel)
   end
   return true
@@ -189,7 +189,7 @@ end
 local function drain(db, config, name)
   local sent, bad = 0, 0
   while true do
-    local delivery = outbox.claim(db, name, time.now())
+    local delivery = outbox.claim(db, name, rows.now())
     if not delivery then return sent, bad end
     local ok, good = pcall(one, db, config, delivery)
     if not ok then
@@ -206,6 +206,7 @@ end
 
 local function send_all(db, config)
   local total = {sent = 0, failed = 0}
+  outbox.release_gone(db, rows.now())
   task.each(outbox.channels(db), {limit = 8, stop_on_error = true}, function(name)
     local sent, bad = drain(db, config, name)
     total.sent, total.failed = total.sent + sent, total.failed + bad
@@ -218,10 +219,10 @@ end
 ---@param config table
 ---@return {told: integer, sent: integer, failed: integer}
 function tell.deliver(db, config)
-  local told = plan_all(db, config, time.now())
+  local told = plan_all(db, config, rows.now())
   local total = send_all(db, config)
   if total.failed > 0 then -- a channel's own alert goes to the others now
-    told = told + plan_all(db, config, time.now())
+    told = told + plan_all(db, config, rows.now())
     local more = send_all(db, config)
     total.sent, total.failed = total.sent + more.sent, total.failed + more.failed
   end
@@ -238,8 +239,8 @@ function tell.tidy(db, config)
       get_through(db, row.subject)
     end
   end
-  outbox.forget(db, time.now() - KEEP.told)
-  rows.forget(db, time.now() - KEEP.over)
+  outbox.forget(db, rows.now() - KEEP.told)
+  rows.forget(db, rows.now() - KEEP.over)
 end
 
 --- When tell.deliver has something to do; nil: never, unless something is raised.
@@ -260,11 +261,11 @@ local RUN = {
 --- One look of the loop: wait until something is due, gather, tell.
 local function look(db, config, watcher, wait, longest)
   local at = tell.next_at(db)
-  if at and at <= time.now() then
+  if at and at <= rows.now() then
     task.sleep(wait)
     return tell.deliver(db, config)
   end
-  watcher:wait(math.min(longest, at and at - time.now() or longest))
+  watcher:wait(math.min(longest, at and at - rows.now() or longest))
   task.sleep(0.25) -- a busy store commits all the time
 end
 

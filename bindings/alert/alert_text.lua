@@ -327,7 +327,10 @@ end
 
 local function stamp(value) return value and time.rfc3339(math.floor(value)) or nil end
 
-local function stamped(details)
+--- Details with their instants as RFC 3339; nil when there are none.
+---@param details table?
+---@return table?
+function text.stamped(details)
   local made = {}
   for key, value in pairs(details or {}) do made[key] = value end
   for _, known in ipairs(KNOWN) do
@@ -350,7 +353,7 @@ function text.payload(id, channel, items, now)
       id = item.id, kind = item.kind, subject = item.subject, severity = item.severity,
       state = item.reason == "resolved" and "resolved" or "firing", reason = item.reason,
       org = item.org, owner = item.owner, message = item.message, cause = item.cause,
-      details = stamped(item.details), starts_at = stamp(item.starts_at),
+      details = text.stamped(item.details), starts_at = stamp(item.starts_at),
       ends_at = stamp(item.ends_at), deadline = stamp(item.deadline),
     }
   end
