@@ -10,7 +10,6 @@ local args = require "args"
 local core = require "http_server.core"
 local task = require "task"
 local errors = require "errors"
-local time = require "time"
 
 local M = {}
 
@@ -238,16 +237,21 @@ local function route(server, req)
   return server._handler or function() end
 end
 
+--- Call a handler inside its time; the third result tells whether that was over then. A
+--- time-out of the handler's own has left its scope by here, so it does not count.
+local function timed(handler, req)
+  local ok, response = xpcall(handler, errors.object, req)
+  return ok, response, task.cancelled()
+end
+
 --- The handler has its time to decide; a body that a function produces is bounded per
 --- piece instead (the client must take it), since it may be long by design.
 local function answer(server, req)
-  local deadline = time.mono() + server._timeout
-  local ok, response = xpcall(task.timeout, errors.object, server._timeout,
-    route(server, req), req)
+  local ok, response, late =
+    task.timeout(server._timeout, timed, route(server, req), req)
   if not ok then
     if task.cancelled() or req._answered then error(response, 0) end
-    local late = errors.is(response, "timeout") and time.mono() >= deadline
-    response = failure(req, response, late)
+    response = failure(req, response, late and errors.is(response, "timeout"))
   end
   if ok and req._answered then return end
   req:respond(response)
