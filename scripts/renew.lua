@@ -8,7 +8,9 @@ options = {
   {name = "jobs", type = "integer", value = "N", positive = true,
     doc = "certificates at once, 8 by default"},
   {name = "wait", type = "duration", value = "D",
-    doc = "how long to wait for what is under way, 10m by default"},
+    doc = "how long to wait for what is under way, 10m by default; 0 leaves it to serve"},
+  {name = "lease", type = "duration", value = "D",
+    doc = "until another process takes over what hangs, 30s"},
 }
 
 local errors = require "errors"
@@ -25,8 +27,10 @@ local store = require "store"
 local task = require "task"
 local textable = require "textable"
 
--- A run from cron fails at once and is run again by cron; `serve` repeats by itself.
-local RETRY = {max = 1}
+-- Who waits is told at once what failed, and runs it again. What is left to a worker
+-- (--wait 0, as the schedule of `serve` has it) is repeated for a day.
+local WAITING = {max = 1}
+local LEFT = {max = 9, delay = "1m", factor = 3, cap = "6h"}
 
 local function ask_policy(e, certificate)
   local rules = estate.of(e, certificate, "policies")
@@ -54,8 +58,8 @@ local function begin(e, engine, opts, certificate)
   log.info("%s: %s, %s", certificate.name, under_way and "going on" or "renewing", why)
   local actor = {person = process.env("SUDO_USER") or process.env("USER"), via = "cli",
     uid = process.uid}
-  return {id = renewal.start(engine, e, certificate, {forced = opts.force, retry = RETRY,
-    actor = actor}).id}
+  return {id = renewal.start(engine, e, certificate, {forced = opts.force,
+    retry = opts.wait == 0 and LEFT or WAITING, actor = actor}).id}
 end
 
 --- The folders of the state. Root uses none in which somebody else could swap a key.
@@ -70,6 +74,7 @@ end
 --- Drive the flows here, or watch another worker do it; how each stands in the end.
 local function drive(engine, opts, ids)
   local wait = opts.wait or "10m"
+  if wait == 0 then return engine:wait(ids, {timeout = 0}) end
   local shown <close> = progress.start{label = "renewing", total = #ids}
   local group <close> = task.group()
   group:spawn(engine.run, engine)
@@ -82,7 +87,7 @@ end
 --- Begin with every certificate and see what becomes of those that are renewed.
 local function renew(e, db, opts, chosen)
   local engine = flow.engine{store = db, folders = renewal.folders(e),
-    slots = opts.jobs or 8}
+    slots = opts.jobs or 8, lease = opts.lease}
   local begun, failures = task.each(chosen, {limit = 8}, function(certificate)
     return begin(e, engine, opts, certificate)
   end)

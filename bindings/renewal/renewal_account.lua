@@ -3,8 +3,9 @@
 --     local account = renewal_account.open(settings, "/var/lib/secrun")
 --
 -- Many flows that run at once in one state share the account with its nonces and
--- connections. Its key is a file, named by the settings or kept below the state folder; a
--- lock lets one process at a time register it.
+-- connections. Its key is a file, named by the settings or kept below the state folder. The
+-- file is made by one process only, and a CA gives the same account for the same key, so two
+-- processes may register it; a lock only keeps their half-written files apart.
 
 local acme = require "acme"
 local estate = require "estate"
@@ -14,6 +15,8 @@ local json = require "json"
 
 local renewal_account = {}
 
+local LOCK_WAIT = 5 -- seconds: registering takes less
+
 local open = {} -- by the settings as text
 
 local function key_file(settings, folder)
@@ -21,10 +24,21 @@ local function key_file(settings, folder)
   return settings.key or folder .. "/accounts/" .. host:gsub("[^%w.-]", "_") .. ".key"
 end
 
+--- Take what a run that was killed left half-written. A process that hangs with the lock is
+--- not waited for: then nothing is taken away.
+local function sweep(folder)
+  local lock, err = try(fs.lock, folder .. "/accounts.lock", {wait = LOCK_WAIT})
+  if lock then
+    fs.sweep(folder .. "/accounts")
+  elseif err.kind ~= "conflict" then
+    error(err, 0)
+  end
+  return lock
+end
+
 local function open_new(settings, folder)
   fs.mkdir(folder .. "/accounts", {parents = true, mode = "0700"})
-  local lock <close> = fs.lock(folder .. "/accounts.lock", {wait = "2m"})
-  fs.sweep(folder .. "/accounts") -- what a run that was killed left half-written
+  local lock <close> = sweep(folder)
   return acme.account{
     directory = settings.directory, contact = settings.contact, ca = settings.ca,
     terms_agreed = settings.terms_agreed, key = {file = key_file(settings, folder)},

@@ -1,7 +1,8 @@
 --- A proxy of ours between a client and Pebble: it counts, and loses answers on request.
 --
 --     local proxy = acme_proxy.start(t, ca)       -- directory, ca: as those of Pebble
---     proxy.lose = 7                              -- the seventh answer from now on
+--     proxy.lose = 7                              -- the seventh answer is lost
+--     proxy.before = {[3] = fn}                   -- called before the third is given
 --     proxy:ordered("www.a.test"), proxy:finalized("www.a.test")
 --
 -- Pebble makes its URLs from the Host header, so every one of them leads through here. A
@@ -77,6 +78,8 @@ function Proxy:forward(request)
   local reply = self:ask(request)
   self:note(request, reply)
   self.replies = self.replies + 1
+  local before = self.before[self.replies]
+  if before then before() end
   if self.lose == self.replies then return self:cut(request) end
   local headers = {}
   for _, name in ipairs(PASSED) do headers[name] = reply.headers[name] end
@@ -115,7 +118,8 @@ function acme_proxy.start(t, ca)
   local cert = x509.sign{subject = {CN = "proxy"}, key = key, names = {"127.0.0.1"},
     ext_key_usage = {"serverAuth"}, not_before = time.now() - 86400,
     not_after = time.now() + 86400}
-  local proxy = setmetatable({replies = 0, orders = {}, finals = {}, names = {},
+  local proxy = setmetatable({replies = 0, before = {}, orders = {}, finals = {},
+    names = {},
     lost = {}, home = ca.directory:match("^https://[^/]+"), ca = ca.ca,
     port = tonumber(ca.directory:match(":(%d+)/")),
     gate = gate.new()}, Proxy)

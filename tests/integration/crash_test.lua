@@ -95,3 +95,41 @@ test("killed at any point, the next run ends it: one order, one certificate",
     assert(n > 40, n .. " points only")
     print(("crash points tried %d, violations 0"):format(n - 3))
   end)
+
+-- The first process is stopped while it waits for an answer of the CA (so it holds no lock
+-- of the database), for longer than its lease; a second one takes over; the first wakes up.
+test("a process that slept while another took over writes nothing when it wakes",
+  {timeout = "120s", leaks = true}, function(t)
+    local proxy, front = start(t)
+    for _, answer in ipairs{2, 5, 8} do
+      local name, sleeper = ("zombie%d.a.test"):format(answer), nil
+      local home = home_of(t, front, name)
+      local argv = {estate_home.program, "renew", "--lease", "1s", "--config",
+        home .. "/estate.lua"}
+      proxy.before[proxy.replies + answer] = function() sleeper:kill("STOP") end
+      sleeper = process.spawn{argv = argv}
+      t:defer(function() sleeper:close() end)
+      local slept = proxy.replies + answer
+      while proxy.replies < slept do task.sleep(0.005) end
+      local second = process.run{argv = argv, check = false, timeout = "60s"}
+      sleeper:kill("CONT")
+      estate_home.expect(second, 0, "www +renewed")
+      sleeper:wait("30s")
+      check(t, home, proxy, name, "stopped at answer " .. answer)
+    end
+  end)
+
+test("killed ten times at random, the eleventh run finishes", {timeout = "120s",
+  leaks = true}, function(t)
+    local proxy, front = start(t)
+    local home, name, killed = home_of(t, front, "often.a.test"), "often.a.test", 0
+    for _ = 1, 10 do
+      local result = process.run{check = false, timeout = "60s",
+        argv = {CRASH, "renew", "--config", home .. "/estate.lua"},
+        env = {SECRUN_CRASH_AT = tostring(math.random(4, 24))}}
+      if result.signal == "SIGKILL" then killed = killed + 1 end
+    end
+    estate_home.expect(estate_home.renew(home), 0)
+    check(t, home, proxy, name, "the eleventh")
+    print(("killed %d times, finished by the eleventh run"):format(killed))
+  end)
