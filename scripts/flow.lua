@@ -32,6 +32,7 @@ local flow_text = require "flow_text"
 local json = require "json"
 local process = require "process"
 local store = require "store"
+local textable = require "textable"
 
 local function show(opts, value, text)
   print(opts.json and json.encode(flow_text.plain(value), {pretty = true}) or text)
@@ -42,7 +43,19 @@ local function actor() return {via = "flow", uid = process.uid} end
 
 local commands = {}
 
+local STATES = {"ready", "running", "waiting", "ok", "failed", "cancelled", "dead"}
+
+local function check_state(state)
+  for _, known in ipairs(STATES) do
+    if not state or state == known then return end
+  end
+  local close = args.suggest(state, STATES)
+  cli.usage_error(("--state %s is unknown; %s"):format(state, close
+    and "did you mean " .. close .. "?" or "there are: " .. table.concat(STATES, ", ")))
+end
+
 function commands.list(db, opts)
+  check_state(opts.state)
   local list = flow.list(db, {state = opts.state, name = opts.name, org = opts.org,
     unfinished = opts.unfinished, limit = opts.limit or 50})
   if #list == 0 and not opts.json then
@@ -72,11 +85,16 @@ local function payload_of(text)
 end
 
 function commands.signal(db, opts, id, topic, payload)
+  local waits = (flow.get(db, id) or {}).topic
   local new = flow.signal(db, id, topic, payload_of(payload),
     {key = opts.key, actor = actor()})
-  return show(opts, {id = id, topic = topic, new = new}, new
-    and ("flow %s has the message %s"):format(id, topic)
-    or ("flow %s had this message already"):format(id))
+  local text = new and ("flow %s has the message %s"):format(id, topic)
+    or ("flow %s had this message already"):format(id)
+  if new and waits ~= topic then
+    text = ("%s; it is kept until the flow waits for it%s"):format(text,
+      waits and ", now it waits for " .. waits or "")
+  end
+  return show(opts, {id = id, topic = topic, new = new}, text)
 end
 
 function commands.retry(db, opts, id)
@@ -120,6 +138,14 @@ local function command_of(words)
     or "it has: " .. table.concat(names, ", ")))
 end
 
+--- What is no defect of this program is told without a trace.
+local EXPECTED = {not_found = true, conflict = true, denied = true, store = true}
+
+local function run(e, command, opts, ...)
+  local db <close> = store.open(e.store, {create = false})
+  return command(db, opts, ...)
+end
+
 function main(words)
   local opts, rest = require("options").parse(words, options)
   local command, takes = command_of(rest)
@@ -129,6 +155,8 @@ function main(words)
       count, count == 1 and "" or "s"))
   end
   local e = estate.load(estate.find(opts.config))
-  local db <close> = store.open(e.store, {create = false})
-  return command(db, opts, table.unpack(rest, 2))
+  local status, err = try(run, e, command, opts, table.unpack(rest, 2))
+  if err and not EXPECTED[err.kind] then error(err, 0) end
+  if err then io.stderr:write("secrun: ", textable.clean(err.message), "\n") end
+  return status or 1
 end

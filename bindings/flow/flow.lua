@@ -31,6 +31,7 @@ local ENGINE <const> = {
   {name = "lease", type = "duration", doc = "a claim without renewal; 30 s"},
   {name = "lock", type = "boolean", doc = "work only with the worker lock (true)"},
   {name = "what", type = "string", doc = "this worker, in the messages of others"},
+  {name = "on_end", type = "function", doc = "called with a flow that has ended here"},
   {name = "on_dead", type = "function", doc = "called with a flow that is dead"},
 }
 local VM <const> = {
@@ -43,14 +44,16 @@ local latest -- the engine made last, for flow.start
 --- Make an engine. It claims nothing until engine:run(); engine:start and engine:wait work
 --- without.
 ---@param options {store: table, folders: string[], vm: table?, slots: integer?,
----  lease: number|string?, lock: boolean?, what: string?, on_dead: function?}
+---  lease: number|string?, lock: boolean?, what: string?, on_end: function?,
+---  on_dead: function?}
 ---@return flow.Engine
 function flow.engine(options)
   options = args.check("flow.engine", ENGINE, options)
   local vm = args.check("flow.engine vm", VM, options.vm)
   latest = engine_.new{store = options.store, folders = options.folders,
     slots = options.slots or 64, lease = args.duration(options.lease or 30),
-    lock = options.lock ~= false, what = options.what, on_dead = options.on_dead,
+    lock = options.lock ~= false, what = options.what, on_end = options.on_end,
+    on_dead = options.on_dead,
     vm = {idle = args.duration(vm.idle or 5), secrets = vm.secrets}}
   return latest
 end

@@ -49,8 +49,8 @@ function engine_.new(options)
     slots = options.slots, lease = math.floor(options.lease * 1000),
     owner = made == 1 and process or ("%s:%d"):format(process, made), process = process,
     exclusive = options.lock, what = options.what, on_dead = options.on_dead,
-    event = event.new(),
-    running = {}, count = 0, claims = 0, vms = vms.new(options.vm or {})}, Engine)
+    on_end = options.on_end, event = event.new(), running = {}, count = 0, claims = 0,
+    vms = vms.new(options.vm or {})}, Engine)
 end
 
 -- ---------------------------------------------------------------- one flow
@@ -86,13 +86,20 @@ function Engine:bury(row)
   return {state = "dead", error = value.encode_error(err)}
 end
 
-function Engine:tell_dead(row, answer)
-  log.error("flow %s (%s) is dead: %s", row.id, row.name,
-    value.decode_error(answer.error).message)
-  if not self.on_dead then return end
-  local _, err = try(self.on_dead, {id = row.id, name = row.name, org = row.org,
-    error = value.decode_error(answer.error)})
-  if err then log.error("on_dead of flow %s failed: %s", row.id, tostring(err)) end
+--- Tell who wants to know that a flow has ended here.
+function Engine:tell_end(row, answer)
+  local failure = answer.error and value.decode_error(answer.error)
+  local one = {id = row.id, name = row.name, org = row.org, state = answer.state,
+    error = failure}
+  if answer.state == "dead" then
+    log.error("flow %s (%s) is dead: %s", row.id, row.name, failure.message)
+  end
+  local function tell(listener)
+    local _, err = try(listener, one)
+    if err then log.error("the end of flow %s: %s", row.id, tostring(err)) end
+  end
+  if self.on_end then tell(self.on_end) end
+  if self.on_dead and answer.state == "dead" then tell(self.on_dead) end
 end
 
 --- Drive a claimed flow to where it ends or parks.
@@ -110,8 +117,8 @@ function Engine:drive(row)
   end, errors.object)
   if not ok then
     task.shield(self.put_back, self, row, answer)
-  elseif answer.state == "dead" then
-    self:tell_dead(row, answer)
+  elseif rows.ENDED[answer.state] then
+    self:tell_end(row, answer)
   end
 end
 

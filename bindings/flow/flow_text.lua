@@ -65,9 +65,6 @@ function flow_text.plain(value)
   return copy
 end
 
-local STATES = {ready = "is due", running = "runs", waiting = "waits", ok = "ended well",
-  failed = "failed", cancelled = "was cancelled", dead = "is dead"}
-
 --- What a row of the list says about what is going on.
 local function going_on(one)
   if one.error and one.state ~= "ok" then return one.error.message end
@@ -136,7 +133,7 @@ function flow_text.show(one)
   local actor = type(one.actor) == "table" and next(one.actor) and json.encode(one.actor)
   fields(lines, {
     {"flow", one.id}, {"what", one.name},
-    {"state", ("%s, %s"):format(one.state, STATES[one.state] or "")},
+    {"state", one.state},
     {"org", one.org}, {"ca", one.ca}, {"account", one.account}, {"parent", one.parent},
     {"source", one.code and one.code:sub(1, 16)}, {"wanted by", actor},
     {"created", moment(one.created)}, {"began", moment(one.started)},

@@ -209,7 +209,9 @@ end
 ---@param name string
 ---@return any what fire returned
 function Scheduler:fire(name)
-  return self.fire_one(find(self, name), math.floor(time.now()))
+  local entry = find(self, name)
+  log.info("schedule %s is fired by hand", name)
+  return self.fire_one(entry, math.floor(time.now()))
 end
 
 --- What is kept, for people: name, times, last and next firing (UTC seconds).

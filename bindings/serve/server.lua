@@ -10,12 +10,14 @@
 local control = require "control"
 local errors = require "errors"
 local estate = require "estate"
+local event = require "event"
 local flow = require "flow"
 local log = require "log"
 local notify = require "notify"
 local process = require "process"
 local schedule_list = require "schedule_list"
 local scheduler = require "scheduler"
+local server_alerts = require "server_alerts"
 local server_calls = require "server_calls"
 local shipped = require "shipped"
 local signals = require "signals"
@@ -80,6 +82,7 @@ function Server:reload()
   end
   self.e, self.loaded = e, time.now()
   self.keeper:set(schedule_list.read(e.schedules))
+  self.reloaded:set()
   tell "READY=1"
   log.info("%s was read again", self.config)
 end
@@ -138,12 +141,21 @@ function Server:watchdog()
   end
 end
 
+--- Alerts go by the routes of the estate that is in use.
+function Server:tell_alerts()
+  while true do
+    local group <close> = task.group()
+    group:spawn(server_alerts.run, self.db, self.e)
+    self.reloaded:wait()
+    group:cancel()
+  end
+end
+
 function Server:say_ready()
   local names = {}
   for i, one in ipairs(self.keeper:list()) do names[i] = one.name end
   local text = ("pid %d, %s, schedules: %s"):format(process.pid, self.db.url,
     #names > 0 and table.concat(names, " ") or "none")
-  log.info("ready: %s", text)
   print("ready: " .. text)
   tell("READY=1\nSTATUS=" .. text .. "\nMAINPID=" .. process.pid)
 end
@@ -156,6 +168,7 @@ function Server:work()
   self.keeper:void_leader()
   beside:spawn(doors.run, doors)
   beside:spawn(self.keeper.run, self.keeper)
+  beside:spawn(self.tell_alerts, self)
   beside:spawn(self.watchdog, self)
   self:say_ready()
   self.engine:run()
@@ -196,9 +209,11 @@ local function open(options)
   local e = estate.load(options.config)
   local db = store.open(e.store)
   local self = setmetatable({config = options.config, e = e, db = db,
-    grace = options.grace, since = time.now(), loaded = time.now()}, Server)
+    grace = options.grace, since = time.now(), loaded = time.now(),
+    reloaded = event.new()}, Server)
   self.engine = flow.engine{store = db, folders = folders_of(e),
     lease = options.lease, slots = options.jobs, what = WHAT,
+    on_end = function(one) server_alerts.ended(db, one) end,
     vm = {secrets = function(org) return secrets_of(self.e, org) end}}
   self.keeper = scheduler.new{store = db, node = self.engine.owner,
     fire = function(entry, fire) return self:fire(entry, fire) end}

@@ -4,7 +4,6 @@
 -- the socket (control.lua).
 
 local args = require "args"
-local log = require "log"
 local process = require "process"
 local time = require "time"
 
@@ -43,21 +42,18 @@ function server_calls.handlers(self)
       running = self.engine.count, flows = counts(self.db), schedules = schedules(self)}
   end
 
-  function calls.reload(_, peer)
-    log.info("uid %d asks to read the estate file again", peer.uid)
+  function calls.reload()
     self:reload()
     return {config = self.config}
   end
 
-  function calls.stop(_, peer)
-    log.info("uid %d asks to stop", peer.uid)
+  function calls.stop()
     self:stop()
     return {}
   end
 
-  function calls.fire(given, peer)
+  function calls.fire(given)
     given = args.check("fire", FIRE, given)
-    log.info("uid %d fires the schedule %s", peer.uid, given.name)
     return self.keeper:fire(given.name)
   end
 

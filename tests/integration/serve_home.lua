@@ -41,6 +41,11 @@ function run(f, input)
     fs.append(input.file, "done\n")
   end)
 end]],
+  fragile = [[
+local fs = require "fs"
+function run(f, input)
+  f:step("look", function() return #fs.read(input.file) end)
+end]],
   broken = [[
 function run(f, input)
   f:step("first", function() return 1 end)
@@ -63,7 +68,7 @@ end
 
 --- A fresh estate. `schedules` is Lua text in which HOME is its folder; the shipped ones
 --- are off.
----@param options {schedules: string?}?
+---@param options {schedules: string?, more: string?}? more: text of the estate file
 function serve_home.new(t, options)
   local self = setmetatable({t = t, dir = t:tmpdir()}, Home)
   fs.mkdir(self.dir .. "/flows")
@@ -72,21 +77,26 @@ function serve_home.new(t, options)
       'description = "Of a test."\n' .. text)
   end
   self.config, self.file = self.dir .. "/estate.lua", self.dir .. "/marks"
-  self:estate(options and options.schedules)
+  options = options or {}
+  self:estate(options.schedules, options.more)
   return self
 end
 
 --- Write the estate file.
-function Home:estate(schedules)
-  fs.write(self.config, (([[
+function Home:estate(schedules, more)
+  local text = ([[
 state = "HOME/state"
 acme = {directory = "https://127.0.0.1:1/dir", terms_agreed = true}
 challenge = {listen = "127.0.0.1:1"}
 allow_internal = {"test"}
 certificates = {{name = "www", domains = {"www.a.test"}}}
+%s
 schedules = {
   {name = "renew", enabled = false}, {name = "watch", enabled = false},
-]] .. (schedules or "") .. "\n}\n"):gsub("HOME", self.dir)))
+  %s
+}
+]]):format(more or "", schedules or "")
+  fs.write(self.config, (text:gsub("HOME/", self.dir .. "/")))
 end
 
 --- Run a command on this estate; status, stdout, stderr.

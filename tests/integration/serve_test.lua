@@ -1,8 +1,10 @@
 -- `secrun serve` as it runs: schedules, take-over, signals, its manager, its control socket.
+local alert = require "alert"
 local fs = require "fs"
 local home_of = require "serve_home"
 local json = require "json"
 local process = require "process"
+local store = require "store"
 
 local eventually = home_of.eventually
 
@@ -191,3 +193,25 @@ test("a script fires as a schedule, with its status kept", LONG, function(t)
   assert(shown.output.output:find("is well-formed", 1, true), json.encode(shown))
   ended(server, "TERM")
 end)
+
+test("a flow that fails is an alert until the next one of its schedule is well", LONG,
+  function(t)
+    local home = home_of.new(t, {schedules = by_hand "fragile"})
+    local server = home:start()
+    home:line(server, "^ready: ")
+    home:line(server, "alerts are only logged") -- it would tell them
+    local db <close> = store.open("sqlite:" .. home.dir .. "/state/secrun.db")
+    local function state()
+      local row = alert.get("flow-failed", "cron/hand", db)
+      return row and row.state
+    end
+    home:expect(0, "serve", "fire", "hand")
+    t:equal(eventually(state), "firing")
+    fs.write(home.file, "")
+    eventually(function()
+      home:expect(0, "serve", "fire", "hand")
+      return state() ~= "firing"
+    end)
+    t:equal(state(), "resolved")
+    ended(server, "TERM")
+  end)
