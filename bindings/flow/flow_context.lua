@@ -107,6 +107,10 @@ end
 --- or the engine ends.
 function Run:boundary()
   if self.outcome then error(LEAVE, 0) end
+  if self.dry then
+    contexts[task.self()].outcome = "parked"
+    error(LEAVE, 0)
+  end
   if self.stop then self:leave "cancel" end
   local deadline = self.job.deadline
   if deadline and now_ms() >= deadline then

@@ -162,19 +162,23 @@ local function body(run, bundle, f, input)
   return value.encode(output, ("flow %s: its output"):format(run.id))
 end
 
-local function guarded(run, job, f)
+local function bundle_of(run, job)
+  if job.bundle then return value.decode(job.bundle) end
   local bundle = bundles[job.code]
-  if not bundle then
-    local row = run.db:row("SELECT bundle FROM code WHERE hash = $hash",
-      {hash = job.code})
-    if not row or value.hash(row.bundle) ~= job.code then
-      run:leave("dead", errors.new{kind = "store", code = "FLOW_CODE",
-        message = ("flow %s: its source %s is %s"):format(run.id, job.code:sub(1, 12),
-          row and "not what its name says" or "missing")})
-    end
-    bundle = value.decode(row.bundle)
-    bundles[job.code] = bundle
+  if bundle then return bundle end
+  local row = run.db:row("SELECT bundle FROM code WHERE hash = $hash", {hash = job.code})
+  if not row or value.hash(row.bundle) ~= job.code then
+    run:leave("dead", errors.new{kind = "store", code = "FLOW_CODE",
+      message = ("flow %s: its source %s is %s"):format(run.id, job.code:sub(1, 12),
+        row and "not what its name says" or "missing")})
   end
+  bundle = value.decode(row.bundle)
+  bundles[job.code] = bundle
+  return bundle
+end
+
+local function guarded(run, job, f)
+  local bundle = bundle_of(run, job)
   local ctx = run:context ""
   return context.within(ctx, function()
     local ok, result = sandbox.xpcall(body, errors.object, run, bundle, f,
@@ -186,6 +190,22 @@ local function guarded(run, job, f)
   end)
 end
 
+local function flow_object(run, job)
+  return setmetatable({run_ = run, id = job.id, org = job.org, attempt = job.attempts},
+    f_meta)
+end
+
+--- Replay a history against source it was not made with. Raises the difference.
+---@param job table with `bundle`
+function run_.check(job)
+  local run = context.new(database(job.store), job)
+  run.dry = true
+  local done, err = sandbox.pcall(guarded, run, job, flow_object(run, job))
+  if not done and not run.outcome then error(err, 0) end
+  if not run.outcome then sandbox.pcall(run.check_complete, run) end
+  if run.failure then error(run.failure, 0) end
+end
+
 --- Drive a claimed flow.
 ---@param job table
 ---@return {state: string, at: integer?, error: string?} "lost" when the lease is gone
@@ -193,9 +213,7 @@ function run_.drive(job)
   local run = context.new(database(job.store), job)
   runs[job.id] = run
   local guard <close> = setmetatable({}, {__close = function() runs[job.id] = nil end})
-  local f = setmetatable({run_ = run, id = job.id, org = job.org,
-    attempt = job.attempts}, f_meta)
-  local done, ok, result = sandbox.pcall(guarded, run, job, f)
+  local done, ok, result = sandbox.pcall(guarded, run, job, flow_object(run, job))
   if task.cancelled() then run.outcome = run.outcome or "stopped" end
   if not done and not run.outcome then error(ok, 0) end
   return task.shield(settle, run, done and ok, result)
