@@ -69,10 +69,10 @@ static void words(const char *text, size_t len) {
     (void)sr_dns_type(text, &type, &err);
     sr_dns_draft *draft = sr_dns_draft_new(&head, "a.test", "A", NULL, &err);
     MUST(draft != NULL);
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        sr_dns_add add = {.name = "a.test", .type = types[i], .value = text};
-        (void)sr_dns_draft_add(draft, SR_DNS_ANSWER, &add, &err);
-    }
+    /* One type an input: reading a value costs ldns large buffers. */
+    const char *kind = types[len % (sizeof types / sizeof *types)];
+    sr_dns_add add = {.name = "a.test", .type = kind, .value = text};
+    (void)sr_dns_draft_add(draft, SR_DNS_ANSWER, &add, &err);
     sr_dns_draft_free(draft);
 }
 
