@@ -1,9 +1,10 @@
 description = "Look at every certificate, raise alerts and tell them."
-usage = "secrun watch [--config FILE] [--once] [--every TIME] [--json] [NAME…]"
+usage = "secrun watch [--once [--no-fail] | --every TIME] [--config FILE] [--json] [NAME]"
 needs = {run = {}}
 options = {
   {name = "config", type = "string", value = "FILE", doc = "the estate file"},
   {name = "once", type = "flag", doc = "look once and end; status 1 if all is not well"},
+  {name = "no-fail", type = "flag", doc = "status 0 also then: the alerts say it"},
   {name = "every", type = "duration", value = "TIME", doc = "between two looks (10m)"},
   {name = "json", type = "flag", doc = "print JSON, for programs"},
 }
@@ -73,6 +74,7 @@ end
 function main(words)
   local opts, names = require("options").parse(words, options)
   if opts.once and opts.every then cli.usage_error("give --once or --every, not both") end
+  if opts.no_fail and not opts.once then cli.usage_error("--no-fail is for --once") end
   local e = estate.load(estate.find(opts.config))
   local chosen = #names > 0 and estate.select(e, names) or nil
   local config = alert.config(e)
@@ -81,7 +83,9 @@ function main(words)
   end
   fs.mkdir(e.state, {parents = true, mode = "0700"})
   local db <close> = store.open(e.store)
-  if opts.once then return look(db, e, chosen, config, opts) and 1 or 0 end
+  if opts.once then
+    return look(db, e, chosen, config, opts) and not opts.no_fail and 1 or 0
+  end
   local telling <const> = task.daemon(alert.run, db, config)
   while true do
     local _, err = try(look, db, e, chosen, config, opts)

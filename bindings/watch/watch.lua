@@ -88,8 +88,8 @@ local function by_age(certificate, leaf, now, troubled)
   local found = {}
   if late then
     found["renewal-late"] = {severity = late, message =
-      ("is not renewed, although due %s; it %s"):format(text.when(c.due, now),
-        ends(leaf, now))}
+      ("the renewal is late: due %s, the certificate %s"):format(
+        text.when(c.due, now), ends(leaf, now))}
   end
   local expiry = rules.expiry(c)
   if expiry then

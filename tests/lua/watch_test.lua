@@ -245,6 +245,8 @@ test("a channel that fails makes watch fail, and its secret is not shown", funct
     {env = {MAIL_PASSWORD = "mail-canary-12"}})
   local text = result.stdout .. result.stderr
   t:equal(result.status, 1)
+  t:equal(program.run({"watch", "--once", "--no-fail", "--config", home
+    .. "/estate.lua"}, {env = {MAIL_PASSWORD = "mail-canary-12"}}).status, 0)
   assert(text:find("535", 1, true) and not text:find("mail-canary-12", 1, true), text)
   result = program.run({"watch", "--once", "--config", home .. "/estate.lua"},
     {env = {MAIL_PASSWORD = false}})
