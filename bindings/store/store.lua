@@ -13,6 +13,7 @@
 local args = require "args"
 local core = require "store.core"
 local errors = require "errors"
+local keep = require "store_keep"
 local migrate = require "store_migrate"
 local worker = require "store_worker"
 
@@ -125,6 +126,27 @@ function Db:watch() return setmetatable({core = self.core:watch()}, Watcher) end
 ---@return store.holder? holder when another process has it
 function Db:worker_lock(what) return worker.lock(self, what) end
 
+--- Copy what is committed now to a new file, while writers go on. Raises conflict when it
+--- exists.
+---@param path string? backups/secrun-TIME.db beside the store by default
+---@return string path
+function Db:backup(path) return keep.backup(self.place, path) end
+
+--- Read the whole file and say what is wrong with it.
+---@return {ok: boolean, problems: string[]}
+function Db:check() return keep.check(self.place) end
+
+--- Schema, size, newest backup, and who works on it.
+---@return table info {place, schema, missing, size, log, backup, backup_at, worker}
+function Db:info()
+  local info = keep.info(self.place)
+  local missing
+  info.schema, missing = migrate.state(self)
+  info.missing = #missing
+  info.place, info.worker = self.place, worker.holder(self.place)
+  return info
+end
+
 --- Give it back. The file is closed when nobody in this process uses it any more.
 function Db:close()
   if not self.closed then self.core:close() end
@@ -191,6 +213,13 @@ function store.open(url, options)
   db:close()
   error(err, 0)
 end
+
+--- Put a backup in the place of a store that no process has open: conflict, code LOCKED,
+--- otherwise. The backup is checked first (usage, code BACKUP).
+---@param backup string
+---@param url string the store, as for store.open
+---@return string? kept where the file that was there is now
+function store.restore(backup, url) return keep.restore(backup, store.path(url)) end
 
 --- Seconds since 1970 as what a column holds: whole milliseconds.
 ---@param seconds number

@@ -18,16 +18,24 @@
 
 /* ---------------------------------------------------------------- may it stand there? */
 
-static int local_disk(const char *place, sr_err *err) {
+/* Of the file, or of the nearest folder above it that exists. */
+static int local_disk(const char *path, sr_err *err) {
     struct statfs fs;
-    if (statfs(place, &fs) != 0) return sr_fail_errno(err, errno, "%s", place);
+    char at[PATH_MAX];
+    snprintf(at, sizeof at, "%s", path);
+    while (statfs(at, &fs) != 0) {
+        char *slash = strrchr(at, '/');
+        if (errno != ENOENT || !slash || !at[1])
+            return sr_fail_errno(err, errno, "%s", at);
+        slash[slash == at] = '\0';
+    }
     const char *network = sr_store_network_fs((long)fs.f_type);
     if (!network) return 0;
     return sr_fail(err, SR_STORE, "NFS",
                    "%s is on %s: locks and shared memory do not hold over a network, and "
                    "the store would be damaged; set `store` in the estate file to a path "
                    "on a local disk",
-                   place, network);
+                   path, network);
 }
 
 static int refuse_owner(const char *path, const struct stat *st, sr_err *err) {
@@ -88,6 +96,26 @@ static int make_folder(const char *path, sr_err *err) {
     return sr_fs_mkdir(folder, 0700, true, &made, err);
 }
 
+static int check_path(const char *path, sr_err *err) {
+    if (path[0] == '/' && strlen(path) <= PATH_MAX - 64) return 0;
+    return sr_fail(err, SR_USAGE, NULL,
+                   "a store is named by an absolute path, got \"%.200s\"", path);
+}
+
+int sr_store_file_folder(const char *path, sr_err *err) {
+    if (check_path(path, err) != 0 || local_disk(path, err) != 0) return -1;
+    return make_folder(path, err);
+}
+
+static int writable(const char *place, sr_err *err) {
+    if (access(place, W_OK) == 0) return 0;
+    return sr_fail(
+        err, SR_STORE, "READONLY",
+        "%s cannot be written to (%s): check its mode, and that its disk is not "
+        "mounted read-only",
+        place, strerror(errno));
+}
+
 /* A new file only: see the head of store_file.h. */
 static int make_file(const char *path, sr_err *err) {
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -98,12 +126,12 @@ static int make_file(const char *path, sr_err *err) {
     return errno == EEXIST ? 0 : sr_fs_fail(err, errno, "make", path);
 }
 
-int sr_store_file_ready(const char *path, bool create, sr_buf *ret_place, sr_err *err) {
+int sr_store_file_ready(const char *path, bool create, bool write, sr_buf *ret_place,
+                        sr_err *err) {
     char *place;
-    if (path[0] != '/' || strlen(path) > PATH_MAX - 64)
-        return sr_fail(err, SR_USAGE, NULL,
-                       "a store is named by an absolute path, got \"%.200s\"", path);
-    if (no_half_restore(path, err) != 0) return -1;
+    if (check_path(path, err) != 0 || no_half_restore(path, err) != 0 ||
+        local_disk(path, err) != 0)
+        return -1;
     if (create && (make_folder(path, err) != 0 || make_file(path, err) != 0)) return -1;
     place = realpath(path, NULL);
     if (!place && errno == ENOENT)
@@ -113,7 +141,8 @@ int sr_store_file_ready(const char *path, bool create, sr_buf *ret_place, sr_err
             "`secrun serve`",
             path);
     if (!place) return sr_fs_fail(err, errno, "open", path);
-    int rc = no_half_restore(place, err) || local_disk(place, err) || trusted(place, err)
+    int rc = no_half_restore(place, err) || local_disk(place, err) ||
+                     trusted(place, err) || (write && writable(place, err) != 0)
                  ? -1
                  : 0;
     if (rc == 0 && sr_buf_puts(ret_place, place) != 0)

@@ -9,6 +9,8 @@
 local core = require "store.core"
 local dialect = require "store_dialect"
 local errors = require "errors"
+local keep = require "store_keep"
+local log = require "log"
 local schema = require "store_schema"
 local time = require "time"
 
@@ -91,6 +93,11 @@ function migrate.run(db, list)
     errors.raise("store", ("%s has schema %d, this program needs %d: open it once for "
       .. "writing, for example with `secrun store check`"):format(db.place, has,
       missing[#missing].version), {code = "SCHEMA_OLDER"})
+  end
+  if has > 0 then
+    log.info(("%s is brought to schema %d; as it was, it is in %s"):format(db.place,
+      missing[#missing].version, keep.backup(db.place, nil, "before-schema-"
+        .. missing[#missing].version)))
   end
   db:exec(dialect.ddl.sqlite(TABLE))
   for _, entry in ipairs(missing) do apply(db, entry) end

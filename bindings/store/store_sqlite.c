@@ -171,11 +171,20 @@ static void sqlite_close(sr_store_conn *conn) {
 
 static int sqlite_changed(sr_store_conn *conn, bool *ret_changed, sr_err *err);
 
+/* Its statistics cost a process-wide lock in every allocation. Refused, and of no harm,
+ * when something used SQLite before. */
+static void configure(void) {
+    (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
+static uv_once_t configured = UV_ONCE_INIT;
+
 static int sqlite_open(const char *place, sr_store_role role,
                        const sr_store_limits *limits, sr_store_conn **ret_conn,
                        sr_err *err) {
     int flags = role == SR_STORE_READ_ONLY ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
     bool changed;
+    uv_once(&configured, configure);
     sqlite_conn *c = calloc(1, sizeof *c);
     if (c) {
         c->place = strdup(place);

@@ -97,8 +97,16 @@ void sr_sqlite_set_err(sr_err *err, sqlite3 *db, int rc, const char *place,
         err->retryable = true;
         return;
     }
-    sr_set_err(err, SR_STORE, (rc & 0xff) == SQLITE_CANTOPEN ? "CANTOPEN" : "IO",
-               "%s: %s%s%s (%.80s)", place, why, saved ? ": " : "",
+    if ((rc & 0xff) == SQLITE_CANTOPEN) {
+        sr_set_err(
+            err, SR_STORE, "CANTOPEN",
+            "%s cannot be opened (%s): the log is kept beside the file, so its "
+            "folder must be writable even to read; copy the store elsewhere to look "
+            "at it",
+            place, saved ? strerror(saved) : why);
+        return;
+    }
+    sr_set_err(err, SR_STORE, "IO", "%s: %s%s%s (%.80s)", place, why, saved ? ": " : "",
                saved ? strerror(saved) : "", doing);
 }
 
