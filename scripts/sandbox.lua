@@ -118,6 +118,7 @@ function main(words)
   else
     introduce(run)
     run.mail.on_message = show_mail
+    run.mail.on_refusal = function(reply) print("mail refused: " .. reply) end
   end
   serve(opts)
 end

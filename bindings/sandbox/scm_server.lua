@@ -240,7 +240,7 @@ function scm_server.start(options)
   server.state = sandbox_state.new{seed = options.seed or 0, settings = options.settings,
     base_url = server.url, certificates = options.certificates or 0,
     epoch = options.epoch, ca_folder = options.ca_folder}
-  server.state.token_url = server.token_url
+  server.state.token_url, server.state.acme_url = server.token_url, server.url .. "/v2"
   server.root = server.state.ca.root:pem()
   auth.seed(server.state)
   certs.seed(server.state)

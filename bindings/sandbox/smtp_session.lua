@@ -21,7 +21,10 @@ local STAGES = {"connect", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "
 local DROP = {}
 
 function Session:say(...)
-  for _, line in ipairs {...} do self.conn:write(line .. "\r\n") end
+  for _, line in ipairs {...} do
+    if self.sink.on_refusal and line:find "^[45]%d%d" then self.sink.on_refusal(line) end
+    self.conn:write(line .. "\r\n")
+  end
 end
 
 --- What the sink was told to answer at this stage, or nil for the regular answer. "drop"

@@ -180,7 +180,8 @@ end
 ---     goes), "lose" (the work is done, then the answer is lost), a list of rules of which
 ---     each serves once, or a function(value, envelope, session) that returns a rule or nil
 ---   keep = 1000, max_size = 10 MiB, max_recipients = 100
----   on_message is a field of the sink: a function called with each message
+---   on_message and on_refusal are fields of the sink: functions called with each message
+---   and with each reply that refuses
 ---
 --- Raises usage; conflict, io when it cannot listen.
 ---@param options table?

@@ -56,13 +56,15 @@ end)
 test("secrun sandbox shows the mail it catches", function(t)
   local child, info = start(t)
   local conn <close> = stream.connect{host = "127.0.0.1", port = tonumber(info.mail)}
-  for _, line in ipairs{"EHLO me", "MAIL FROM:<a@a.test>", "RCPT TO:<b@b.test>", "DATA",
+  for _, line in ipairs{"EHLO me", "RCPT TO:<b@b.test>", "MAIL FROM:<a@a.test>", "RCPT TO:<b@b.test>", "DATA",
     "Subject: It works\r\n\r\nSeen\27[31m.\r\n.", "QUIT"} do
     conn:write(line .. "\r\n")
     conn:read()
   end
   local line
-  repeat line = assert(child:read_line "10s") until line:find "^mail 1"
+  repeat line = assert(child:read_line "10s") until line:find "^mail "
+  t:equal(line, "mail refused: 503 5.5.1 MAIL first")
+  line = child:read_line "10s"
   t:equal(line, "mail 1 from <a@a.test> to b@b.test: It works")
   t:equal(child:read_line "10s", "  Seen?[31m.")
 end)
