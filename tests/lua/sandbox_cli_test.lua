@@ -56,7 +56,8 @@ end)
 test("secrun sandbox shows the mail it catches", function(t)
   local child, info = start(t)
   local conn <close> = stream.connect{host = "127.0.0.1", port = tonumber(info.mail)}
-  for _, line in ipairs{"EHLO me", "RCPT TO:<b@b.test>", "MAIL FROM:<a@a.test>", "RCPT TO:<b@b.test>", "DATA",
+  for _, line in ipairs{"EHLO me", "RCPT TO:<b@b.test>", "MAIL FROM:<a@a.test>",
+    "RCPT TO:<b@b.test>", "DATA",
     "Subject: It works\r\n\r\nSeen\27[31m.\r\n.", "QUIT"} do
     conn:write(line .. "\r\n")
     conn:read()

@@ -246,7 +246,56 @@ test("rules and buckets", function(t)
   scm:delete(path, 204)
 end)
 
+-- ------------------------------------------------------------------ the whole
+
+--- Resources that are served; of these every operation is, but for those named here.
+local SERVED = {"profile", "ca_backend", "domain", "ssl", "discovery", "notification",
+  "dcv",
+  "custom_field", "acme", "admin", "person", "organization", "report"}
+local NOT = {["acme.validate_ev_details"] = true, ["admin.unlink"] = true,
+  ["admin.list_templates"] = true, ["admin.get_template"] = true,
+  ["admin.create_template"] = true, ["admin.update_template"] = true,
+  ["admin.delete_template"] = true}
+
+test("every operation of the served resources has a handler, on both faces", function(t)
+  local scm, served, checked = start(t), {}, 0
+  for _, name in ipairs(SERVED) do served[name] = true end
+  for _, op in ipairs(require("scm").operations()) do
+    if served[op.name:match "^[^.]+"] and not NOT[op.name] then
+      for _, versions in ipairs{op.classic or {}, op.admin or {}} do
+        local path = op.path:gsub("v%*", "v" .. (versions[1] or 1)):gsub("{[^}]*}", "7")
+        if versions[1] and not scm.server.routes:find(op.method, path) then
+          error(("%s: no handler for %s %s"):format(op.name, op.method, path))
+        end
+        checked = checked + 1
+      end
+    end
+  end
+  assert(checked > 200, checked)
+end)
+
 -- ------------------------------------------------------------------ administrators
+
+test("administrators are made with roles and privileges, changed and ended", function(t)
+  local scm = start(t)
+  local body = {login = "robot", password = "Robot-password-1", type = "API",
+    email = "robot@example.com", forename = "Ro", surname = "Bot",
+    privileges = {"sslRequest"}, credentials = {{role = "RAO_SSL", orgId = 101}}}
+  local _, res = scm:post("/api/admin/v1", body, 201)
+  local path = path_of(res)
+  t:equal(scm:fits("admin", scm:get(path, 200)).privileges, {"sslRequest"})
+  local robot = setmetatable({base = scm.base, headers = {login = "robot",
+    password = "Robot-password-1", customerUri = "sandbox"}}, client.Client)
+  robot:enroll "www.example.com"
+  robot:refused("POST", "/api/admin/v1", body, -3)
+  scm:put(path, {privileges = {"sslApprove"}, activeStatus = "ACTIVE"}, 200)
+  robot:refused("POST", "/api/ssl/v1/enroll", {}, -3)
+  scm:refused("POST", "/api/admin/v1", body, -1601)
+  body.login, body.privileges = "other", {"flying"}
+  scm:refused("POST", "/api/admin/v1", body, -1601)
+  scm:delete(path, 204)
+  robot:refused("GET", "/api/ssl/v1", nil, -16, 401)
+end)
 
 test("an expired password shuts out, until it is changed", function(t)
   local scm = start(t)
