@@ -143,7 +143,7 @@ function Db:info()
   local missing
   info.schema, missing = migrate.state(self)
   info.missing = #missing
-  info.place, info.worker = self.place, worker.holder(self.place)
+  info.place, info.worker = self.place, worker.holder(self)
   return info
 end
 

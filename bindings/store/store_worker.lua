@@ -56,17 +56,17 @@ function worker.lock(db, what)
 end
 
 --- Who works on the store now, or nil. Looks by trying to lock.
----@param place string
+---@param db store.Db
 ---@return store.holder?
-function worker.holder(place)
-  if not fs.exists(path(place)) then return nil end
-  local lock, err = try(fs.lock, path(place))
+function worker.holder(db)
+  if not fs.exists(path(db.place)) then return nil end
+  local lock, err = try(fs.lock, path(db.place))
   if lock then
     lock:close()
     return nil
   end
   if err.kind ~= "conflict" then error(err, 0) end
-  return read(place)
+  return read(db.place)
 end
 
 return worker

@@ -1,6 +1,7 @@
 -- One worker a store, and owners that are gone.
 local process = require "process"
 local store = require "store"
+local worker = require "store_worker"
 
 test("one holder at a time, the others hear who it is", function(t)
   local db <close> = store.open(t:tmpdir() .. "/secrun.db")
@@ -9,8 +10,10 @@ test("one holder at a time, the others hear who it is", function(t)
   local second, holder = db:worker_lock("secrun renew")
   t:equal(second, nil)
   t:equal({holder.pid, holder.what}, {process.pid, "secrun serve"})
+  t:equal({db:info().worker.pid, worker.holder(db).what}, {process.pid, "secrun serve"})
   t:equal(type(holder.host) .. type(holder.since), "stringnumber")
   lock:close()
+  t:equal({db:info().worker, worker.holder(db)}, {})
   local third <close> = db:worker_lock()
   t:equal(third ~= nil, true)
 end)
