@@ -124,33 +124,32 @@ end
 
 -- ---------------------------------------------------------------- writing
 
+--- The batch was rolled back, or nobody knows: leave. What it was based on may have been
+--- changed by another branch; then nothing is lost.
+local function refused(run, err, pending)
+  if err.kind == "conflict" and err.code == "RACE" then
+    run.pending = table.move(run.pending, 1, #run.pending, #pending + 1, pending)
+    return false
+  end
+  if err.kind == "conflict" and err.code == "FENCE" then run:leave("lost", err) end
+  run:leave(err.kind == "cancelled" and "stopped" or "broken", err)
+end
+
 --- Write statements, after those pending, under the lease. Durable when it returns.
 ---@param statements table[]
 ---@param progress boolean? a step came further
----@return table[] results of `statements`
+---@return boolean written false when a statement with code RACE did not hold
 function Run:commit(statements, progress)
-  local batch = {rows.hold(self, now_ms(), progress)}
-  table.move(self.pending, 1, #self.pending, 2, batch)
-  local offset = #batch
-  table.move(statements, 1, #statements, offset + 1, batch)
+  local batch, pending = {rows.hold(self, now_ms(), progress)}, self.pending
+  table.move(pending, 1, #pending, 2, batch)
+  table.move(statements, 1, #statements, #batch + 1, batch)
   self.pending = {}
   local results, err = sandbox.try(self.db.batch, self.db, batch)
-  if not results then
-    if err.code == "FENCE" or err.code == "RACE" and err.kind == "conflict" then
-      self:refused(err)
-    end
-    self:leave(err.kind == "cancelled" and "stopped" or "broken", err)
-  end
+  if not results then return refused(self, err, pending) end
   self.held = now_ms()
   local held = results[1].rows[1]
   if held and held.stop and not self.stop then self.stop = value.decode(held.stop) end
-  return table.move(results, offset + 1, #results, 1, {})
-end
-
---- The batch was rolled back: the lease is lost, or what it was based on has changed.
-function Run:refused(err)
-  if err.code == "RACE" then self:leave("broken", err) end
-  self:leave("lost", err)
+  return true
 end
 
 --- Write what is pending, before something happens outside.

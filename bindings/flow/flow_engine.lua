@@ -63,8 +63,25 @@ function Engine:put_back(row, err)
   local _, failure = try(self.db.batch, self.db, {rows.leave(row, {state = "ready",
     available_at = now + math.floor(wait), error = value.encode_error(err)}, now)})
   if failure and failure.code ~= "FENCE" then
-    log.error("flow %s: %s; its lease will run out", row.id, tostring(failure))
+    self.orphans = true
+    log.error("flow %s: %s", row.id, tostring(failure))
   end
+end
+
+--- Flows that have our lease and that nobody drives, since the store failed when they were
+--- to be put back: free, seen twice in a row, so that none is meant that was just claimed.
+function Engine:free_orphans(ours, now)
+  local seen = {}
+  for id, fence in pairs(ours) do
+    if not self.running[id] then
+      seen[id] = true
+      if self.seen_orphans and self.seen_orphans[id] then
+        self.db:batch{rows.leave({id = id, fence = fence}, {state = "ready"}, now)}
+      end
+    end
+  end
+  self.seen_orphans = seen
+  self.orphans = next(seen) ~= nil
 end
 
 local function job_of(self, row)
@@ -203,12 +220,13 @@ function Engine:renew()
     end
     mine.renewed = true
   end
+  self:free_orphans(ours, now)
 end
 
 function Engine:keep_leases()
   while true do
     task.sleep(self.lease / 3000)
-    if self.count > 0 then
+    if self.count > 0 or self.orphans then
       local _, err = try(self.renew, self)
       if err and err.kind ~= "cancelled" then
         log.error("leases cannot be renewed: %s", tostring(err))

@@ -9,6 +9,7 @@
 local args = require "args"
 local code = require "flow_code"
 local errors = require "errors"
+local shipped = require "shipped"
 local time = require "time"
 local vm = require "vm"
 
@@ -16,7 +17,7 @@ local migrate = {}
 
 local SPEC <const> = {
   {name = "to", type = "string", nonempty = true, doc = "hash of a kept source"},
-  {name = "folders", type = "list", doc = "where the newer source is"},
+  {name = "folders", type = "list", doc = "where the newer source is; the shipped ones"},
   {name = "check", type = "boolean", doc = "only say whether it would do"},
 }
 
@@ -31,11 +32,7 @@ end
 
 local function target(db, row, options)
   if options.to then return kept(db, options.to) end
-  if not options.folders then
-    errors.raise("usage", "flow.migrate: give `folders`, where the newer source is, or "
-      .. "`to`, the hash of a kept one", {code = "BAD_ARGUMENT"})
-  end
-  return code.read(row.name, options.folders)
+  return code.read(row.name, options.folders or {shipped.folder "scripts" .. "/flows"})
 end
 
 --- See flow.migrate. Raises conflict: FLOW_STATE (it runs, or has ended), FLOW_HISTORY

@@ -132,12 +132,15 @@ ON CONFLICT DO NOTHING]]
 function rows.message(message) return {MESSAGE, message} end
 
 local CONSUME <const> = [[
-UPDATE msg SET consumed = $seq WHERE flow = $id AND n = (SELECT MIN(n) FROM msg
-WHERE flow = $id AND topic = $topic AND consumed IS NULL)]]
+UPDATE msg SET consumed = $seq WHERE flow = $id AND n = $n AND consumed IS NULL]]
 
---- Take the oldest message of a topic for a step.
-function rows.consume(id, topic, seq)
-  return {CONSUME, {id = id, topic = topic, seq = seq}, expect = 1, code = "RACE"}
+--- The oldest message of a topic that no step has taken.
+rows.NEXT_MESSAGE = "SELECT n, payload FROM msg WHERE flow = $id AND topic = $topic AND "
+  .. "consumed IS NULL ORDER BY n LIMIT 1"
+
+--- Take a message for a step. Another branch may be faster: code RACE.
+function rows.consume(id, n, seq)
+  return {CONSUME, {id = id, n = n, seq = seq}, expect = 1, code = "RACE"}
 end
 
 return rows

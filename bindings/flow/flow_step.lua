@@ -121,14 +121,13 @@ end
 --- What an operator answered: the message {happened = boolean, result =} to the topic.
 local function asked(run, ctx, call, row)
   local topic = "ask:" .. row.seq
-  local found = run.db:row("SELECT payload FROM msg WHERE flow = $id AND topic = $topic "
-    .. "AND consumed IS NULL ORDER BY n LIMIT 1", {id = run.id, topic = topic})
+  local found = run.db:row(rows.NEXT_MESSAGE, {id = run.id, topic = topic})
   if not found then
     row.error, row.fence = value.encode_error(unknown(call, row)), run.fence
     run.pending[#run.pending + 1] = rows.step(row)
     run:park(ctx, {topic = topic})
   end
-  run.pending[#run.pending + 1] = rows.consume(run.id, topic, row.seq)
+  run.pending[#run.pending + 1] = rows.consume(run.id, found.n, row.seq)
   local answer = value.decode(found.payload)
   if type(answer) == "table" and answer.happened then return true, answer.result end
   return false

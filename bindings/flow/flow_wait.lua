@@ -58,13 +58,18 @@ end
 
 --- Take the oldest message of the topic as the result of the step, in one transaction.
 local function take(run, row, topic)
-  local found = run.db:row("SELECT payload FROM msg WHERE flow = $id AND topic = $topic "
-    .. "AND consumed IS NULL ORDER BY n LIMIT 1", {id = run.id, topic = topic})
-  if not found then return false end
-  row.flow, row.fence, row.status, row.result = run.id, run.fence, "ok", found.payload
-  row.ended_at = context.now()
-  run:commit({rows.consume(run.id, topic, row.seq), rows.step(row)}, true)
-  return true
+  while true do
+    local found = run.db:row(rows.NEXT_MESSAGE, {id = run.id, topic = topic})
+    if not found then return false end
+    local taken = {}
+    for column, item in pairs(row) do taken[column] = item end
+    taken.flow, taken.fence, taken.status = run.id, run.fence, "ok"
+    taken.result, taken.ended_at = found.payload, context.now()
+    if run:commit({rows.consume(run.id, found.n, row.seq), rows.step(taken)}, true) then
+      row.status, row.result = "ok", found.payload
+      return true
+    end
+  end
 end
 
 --- What f:wait gives for a row that has ended.

@@ -433,6 +433,21 @@ test("branches go on side by side, at most limit unfinished, each with its numbe
       "2 of 2 branches failed, the first: all"})
   end)
 
+test("branches that wait for one topic take a message each", V, function(t)
+  local lab = flow_lab.new(t, {share = [[
+    function run(f)
+      local got = f:each({1, 2, 3}, {}, function() return f:wait("word") end)
+      table.sort(got)
+      return got
+    end]]})
+  lab:start("share", nil, {id = "s"})
+  for i = 1, 2 do flow.signal(lab.db, "s", "word", "w" .. i) end
+  lab:run()
+  t:equal(lab:get("s").state, "waiting")
+  flow.signal(lab.db, "s", "word", "w3")
+  t:equal(lab:finish("s").output, {"w1", "w2", "w3"})
+end)
+
 test("time, chance and order are the same in every run; what is not is refused", V,
   function(t)
     local lab = flow_lab.new(t, {same = [[

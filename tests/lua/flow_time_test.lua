@@ -31,7 +31,7 @@ test("migrate takes newer source that agrees with the history, and refuses any o
     lab:body("m", [[ function run(f f:step("one") end]])
     t:raises(function() flow.migrate(lab.db, "x", folders) end, "usage", "m.lua")
     t:raises(function() flow.migrate(lab.db, "x", {to = "abc"}) end, "not_found", "abc")
-    t:raises(function() flow.migrate(lab.db, "x") end, "usage", "folders")
+    t:raises(function() flow.migrate(lab.db, "x") end, "not_found", "scripts/flows")
     lab:body("m", [[
       function run(f)
         f:step("one", function() error("not run again") end)
