@@ -41,7 +41,7 @@ context.now = now_ms
 ---@param job table id, name, org, fence, lease (ms), attempts, input, stop, deadline
 function context.new(db, job)
   local run = setmetatable({db = db, id = job.id, fence = job.fence, lease = job.lease,
-    job = job, rows = {}, known = 0, seen = 0, visited = {}, pending = {}, waits = {},
+    job = job, rows = {}, known = 0, seen = 0, visited = {}, pending = {},
     cleanups = {}, stop = job.stop and value.decode(job.stop), held = now_ms(),
     log = log.with{flow = job.id, org = job.org ~= "" and job.org or nil}}, Run)
   for _, row in ipairs(db:rows(HISTORY, {id = job.id})) do
@@ -99,7 +99,7 @@ end
 ---@param wait {at: integer?, topic: string?, child: string?}
 function Run:park(ctx, wait)
   ctx.outcome = "parked"
-  self.waits[#self.waits + 1] = wait
+  ctx.waits = {wait}
   error(LEAVE, 0)
 end
 
@@ -167,12 +167,14 @@ function Run:verify()
   self.held = now_ms()
 end
 
---- A row of the table step.
+--- A row of the table step, from now on part of the history.
 function Run:step_row(seq, kind, name, args)
-  return {flow = self.id, seq = seq, name = name, kind = kind,
+  local row = {flow = self.id, seq = seq, name = name, kind = kind,
     args = args and #args <= ARGS_SHOWN and args or nil, args_sha = value.hash(args),
     status = "ok", idem_key = self.id .. "/" .. seq, attempts = 1, fence = self.fence,
     started_at = now_ms()}
+  self.rows[seq], self.visited[seq] = row, true
+  return row
 end
 
 -- ---------------------------------------------------------------- history

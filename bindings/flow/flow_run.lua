@@ -90,10 +90,10 @@ local function final(run, state, set)
   return {state = state, error = set.error}
 end
 
-local function park(run)
+local function park(run, waits)
   local what = {at = not run.cleaning and run.job.deadline or rows.NEVER, topics = {},
     children = {}, stoppable = not run.cleaning}
-  for _, one in ipairs(run.waits) do
+  for _, one in ipairs(waits) do
     if one.at and one.at < what.at then what.at = one.at end
     what.topics[#what.topics + 1] = one.topic
     what.children[#what.children + 1] = one.child
@@ -125,13 +125,13 @@ end
 
 --- The clean-ups that were registered, latest first, each a step of its own.
 local function clean_up(run)
-  run.outcome, run.waits, run.cleaning = nil, {}, true
+  run.outcome, run.cleaning = nil, true
   for i = #run.cleanups, 1, -1 do
     local one = run.cleanups[i]
     local ctx = run:context "c"
     local ok, err = context.within(ctx, sandbox.pcall, step.at, run, ctx, "c" .. i,
       "cleanup", one.name, one.fn, one.options)
-    if run.outcome or ctx.outcome then return false end
+    if run.outcome or ctx.outcome then return false, ctx.waits end
     if not ok then
       run.log:error("clean-up %q failed: %s", one.name, tostring(errors.object(err)))
     end
@@ -139,15 +139,20 @@ local function clean_up(run)
   return true
 end
 
-local function settle(run, ok, result)
-  if run.outcome == "cancel" and clean_up(run) then return end_of_stop(run) end
+local function settle(run, ctx, ok, result)
+  local waits = ctx.waits
+  if run.outcome == "cancel" then
+    local clean, clean_waits = clean_up(run)
+    if clean then return end_of_stop(run) end
+    waits = clean_waits
+  end
   if run.outcome == "stopped" then return hand_back(run, "stopped") end
   if run.outcome == "lost" then return {state = "lost"} end
   if run.outcome == "broken" then error(run.failure, 0) end
   if run.outcome == "dead" then
     return final(run, "dead", {error = value.encode_error(run.failure)})
   end
-  if #run.waits > 0 then return park(run) end
+  if waits then return park(run, waits) end
   if not ok then
     return final(run, "failed", {error = value.encode_error(result)})
   end
@@ -177,9 +182,8 @@ local function bundle_of(run, job)
   return bundle
 end
 
-local function guarded(run, job, f)
+local function guarded(run, ctx, job, f)
   local bundle = bundle_of(run, job)
-  local ctx = run:context ""
   return context.within(ctx, function()
     local ok, result = sandbox.xpcall(body, errors.object, run, bundle, f,
       value.decode(job.input))
@@ -200,7 +204,8 @@ end
 function run_.check(job)
   local run = context.new(database(job.store), job)
   run.dry = true
-  local done, err = sandbox.pcall(guarded, run, job, flow_object(run, job))
+  local done, err = sandbox.pcall(guarded, run, run:context "", job,
+    flow_object(run, job))
   if not done and not run.outcome then error(err, 0) end
   if not run.outcome then sandbox.pcall(run.check_complete, run) end
   if run.failure then error(run.failure, 0) end
@@ -213,10 +218,11 @@ function run_.drive(job)
   local run = context.new(database(job.store), job)
   runs[job.id] = run
   local guard <close> = setmetatable({}, {__close = function() runs[job.id] = nil end})
-  local done, ok, result = sandbox.pcall(guarded, run, job, flow_object(run, job))
+  local ctx = run:context ""
+  local done, ok, result = sandbox.pcall(guarded, run, ctx, job, flow_object(run, job))
   if task.cancelled() then run.outcome = run.outcome or "stopped" end
   if not done and not run.outcome then error(ok, 0) end
-  return task.shield(settle, run, done and ok, result)
+  return task.shield(settle, run, ctx, done and ok, result)
 end
 
 --- The engine ends: leave at the next call of f:.

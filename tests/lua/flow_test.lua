@@ -433,6 +433,34 @@ test("branches go on side by side, at most limit unfinished, each with its numbe
       "2 of 2 branches failed, the first: all"})
   end)
 
+test("a branch whose time has come goes on while another one is still at it", V,
+  function(t)
+    local lab = flow_lab.new(t, {race = NOTE .. [[
+      function run(f, input)
+        f:each({1, 2}, {}, function(n)
+          if n == 1 then
+            f:sleep(10)
+            f:step("awake", function() note(input, "awake") end)
+            f:wait("word")
+            f:step("heard", function() note(input, "heard") end)
+            f:sleep(100)
+          else
+            f:step("long", function() require("task").sleep(60) end)
+            f:step("end", function() note(input, "end of long") end)
+          end
+        end)
+        return "done"
+      end]]})
+    lab:start("race", {log = lab.dir .. "/log"}, {id = "r"})
+    local g <close> = task.group()
+    g:spawn(function()
+      task.sleep(20)
+      flow.signal(lab.db, "r", "word", 1)
+    end)
+    t:equal(lab:finish("r").output, "done")
+    t:equal(read_lines(lab.dir .. "/log"), {"awake", "heard", "end of long"})
+  end)
+
 test("branches that wait for one topic take a message each", V, function(t)
   local lab = flow_lab.new(t, {share = [[
     function run(f)
