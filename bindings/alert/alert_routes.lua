@@ -226,6 +226,20 @@ function routes.read(alerts, orgs)
   return config, check.problems
 end
 
+--- What the channels need of this machine: secrets and CA files, each with its place.
+---@param alerts table? of an estate that was checked
+---@return {place: string, secret: any, ca: string?}[]
+function routes.needs(alerts)
+  local list, channels = {}, alerts and alerts.channels or {}
+  for _, name in ipairs(names_of(channels)) do
+    local place = "alerts.channels." .. name
+    local server, hook = channels[name].smtp, channels[name].webhook
+    list[#list + 1] = server and {place = place .. ".smtp", secret = server.password,
+      ca = server.ca} or {place = place .. ".webhook", secret = hook.secret, ca = hook.ca}
+  end
+  return list
+end
+
 ------------------------------------------------------------------ routing
 
 local function holds(condition, value)

@@ -411,9 +411,11 @@ local function collect(list, place, fn, ...)
   end
 end
 
+local function look_at_ca(path) x509.read_chain(fs.read(path)) end
+
 local function look_at_account(list, place, account)
   if account.ca and account.ca ~= "system" then
-    collect(list, place .. ".ca", function() x509.read_chain(fs.read(account.ca)) end)
+    collect(list, place .. ".ca", look_at_ca, account.ca)
   end
   if account.eab then
     collect(list, place .. ".eab.hmac_key", estate.secret, account.eab.hmac_key)
@@ -457,6 +459,10 @@ function estate.missing(e)
     if certificate.reload then
       collect(list, place .. " reload", look_for_program, certificate.reload[1])
     end
+  end
+  for _, need in ipairs(alert_routes.needs(e.alerts)) do
+    if need.secret then collect(list, need.place, estate.secret, need.secret) end
+    if need.ca then collect(list, need.place .. ".ca", look_at_ca, need.ca) end
   end
   return list
 end

@@ -322,6 +322,7 @@ static void end_dialogue(sr_smtp_send *send) {
     static const char quit[] = "QUIT\r\n";
     size_t n;
     if (!send->dialogue.taken) fail(send, CURLE_OK);
+    sr_crash_point("reply");
     (void)curl_easy_send(send->transfer.easy, quit, sizeof quit - 1, &n);
     finish(send);
 }

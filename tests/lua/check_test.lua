@@ -66,6 +66,10 @@ certificates = {
   {name = "fine", domains = {"b.example.com"}, reload = {"sh", "-c", "true"},
     challenge = {webroot = "HOME"}, acme = {directory = "https://ca.example/dir"}},
 }
+alerts = {channels = {
+  ops = {to = {"a@b.c"}, smtp = {host = "h", from = "a@b.c", ca = "HOME/mail.pem"}},
+  hook = {webhook = {url = "https://h.example", secret = secret "file:HOME/none.hook"}},
+}}
 ]])
   local result = run(home, "check")
   expect(result, 2, "unknown option acme")
@@ -74,7 +78,8 @@ certificates = {
   result = run(home, "check")
   expect(result, 1, "missing here: certificates[1] (www) acme.ca:", home .. "/none.pem",
     "acme.eab.hmac_key:", "there is no folder " .. home .. "/html",
-    'no program "no-such-program-here"')
+    'no program "no-such-program-here"', "alerts.channels.ops.smtp.ca:",
+    "alerts.channels.hook.webhook:", home .. "/none.hook")
   assert(not result.stderr:find("(fine) challenge", 1, true))
 end)
 
