@@ -72,25 +72,26 @@ static void page_text(const char *body, size_t len, char *out, size_t size) {
 
 /* ---------------------------------------------------------------- the body */
 
-/* Append the strings of "items" to the description. */
-static void add_items(const cJSON *doc, char *out, size_t size) {
-    const cJSON *item;
-    cJSON_ArrayForEach(item, sr_json_item(doc, "items")) {
-        size_t used = strlen(out);
-        if (!cJSON_IsString(item) || used + 3 >= size) continue;
-        if (used) strcat(out, "; ");
-        used = strlen(out);
-        one_line(item->valuestring, strlen(item->valuestring), out + used, size - used);
+/* Append a text to what is there already, as far as there is room. */
+static void add(const char *text, char *out, size_t size) {
+    size_t used = strlen(out);
+    if (!text || !*text || used + 3 >= size) return;
+    if (used) {
+        out[used++] = ';';
+        out[used++] = ' ';
     }
+    one_line(text, strlen(text), out + used, size - used);
 }
 
 static void add_text(const cJSON *doc, const char *key, char *out, size_t size) {
-    const char *text = cJSON_GetStringValue(sr_json_item(doc, key));
-    size_t used = strlen(out);
-    if (!text || !*text || used + 3 >= size) return;
-    if (used) strcat(out, "; ");
-    used = strlen(out);
-    one_line(text, strlen(text), out + used, size - used);
+    add(cJSON_GetStringValue(sr_json_item(doc, key)), out, size);
+}
+
+static void add_items(const cJSON *doc, char *out, size_t size) {
+    const cJSON *item;
+    cJSON_ArrayForEach(item, sr_json_item(doc, "items")) {
+        add(cJSON_GetStringValue(item), out, size);
+    }
 }
 
 /* The code of an error body; some proxies of SCM write it as a text. */

@@ -95,7 +95,7 @@ static int fail_unknown(const char *name, sr_err *err) {
     names[n] = NULL;
     const char *close = sr_suggest(name, names);
     return sr_fail(err, SR_USAGE, "UNKNOWN_OPERATION",
-                   "SCM has no operation \"%.80s\"%s%s%s; scm.operations() lists them",
+                   "SCM has no operation \"%.80s\"%s%s%s (scm.operations() lists them)",
                    name, close ? "; did you mean \"" : "", close ? close : "",
                    close ? "\"?" : "");
 }

@@ -70,8 +70,10 @@ static bool read_fraction(text_reader *r, double *second) {
     if (!take(r, '.')) return true;
     double unit = 0.1;
     const char *from = r->p;
-    for (; r->p < r->end && isdigit((unsigned char)*r->p); r->p++, unit /= 10)
-        *second += (*r->p - '0') * unit;
+    while (r->p < r->end && isdigit((unsigned char)*r->p)) {
+        *second += (*r->p++ - '0') * unit;
+        unit /= 10;
+    }
     return r->p > from;
 }
 
