@@ -428,16 +428,32 @@ static int put_text(ldns_rr *rr, const sr_dns_add *add, sr_err *err) {
     return 0;
 }
 
-/* Rdata from its zone-file text, by way of a line that ldns reads. */
-static int put_value(ldns_rr *rr, const sr_dns_add *add, sr_err *err) {
-    sr_buf line = {0};
-    ldns_rr *read = NULL;
-    int rc = 0;
+/* Types whose zone-file text is read. ldns leaks on some wrong texts of rarer ones; those
+ * are given in the general form "\\# LENGTH HEX" (RFC 3597), which fits every type. */
+static bool reads_text(ldns_rr_type type) {
+    return shape_of(type) || type == LDNS_RR_TYPE_TXT || type == LDNS_RR_TYPE_TLSA ||
+           type == LDNS_RR_TYPE_DS || type == LDNS_RR_TYPE_SSHFP;
+}
+
+static int check_text(const ldns_rr *rr, const sr_dns_add *add, sr_err *err) {
     for (const char *c = add->value; *c; c++)
         if ((unsigned char)*c < ' ' || *c == 0x7f)
             return sr_fail(err, SR_USAGE, "BAD_VALUE",
                            "%s %s: the value has a control character", add->name,
                            add->type);
+    if (strncmp(add->value, "\\#", 2) == 0 || reads_text(ldns_rr_get_type(rr))) return 0;
+    return sr_fail(err, SR_USAGE, "BAD_VALUE",
+                   "%s %s: give the value as \\# LENGTH HEX (RFC 3597); only the common "
+                   "types are read as text",
+                   add->name, add->type);
+}
+
+/* Rdata from its zone-file text, by way of a line that ldns reads. */
+static int put_value(ldns_rr *rr, const sr_dns_add *add, sr_err *err) {
+    sr_buf line = {0};
+    ldns_rr *read = NULL;
+    int rc = 0;
+    if (check_text(rr, add, err) != 0) return -1;
     char *type = ldns_rr_type2str(ldns_rr_get_type(rr));
     if (!type) return no_memory(err);
     sr_buf_printf(&line, ". 0 IN %s %s", type, add->value);

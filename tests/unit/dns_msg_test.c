@@ -229,6 +229,7 @@ TEST(dns_wrong_types_and_values_are_explained) {
         {.name = "a.test", .type = "A", .value = ""},
         {.name = "a.test", .type = "CAA", .value = "issue"},
         {.name = "a.test", .type = "A", .text = "x", .text_len = 1},
+        {.name = "a.test", .type = "CERT", .value = "X 1 2 AAAA"},
         {.name = "a.test", .type = "MX", .value = "ten mail.a.test"}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         CHECK(sr_dns_draft_add(draft, SR_DNS_ANSWER, &wrong[i], &err) == -1);
