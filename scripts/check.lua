@@ -6,14 +6,13 @@ options = {
 }
 
 local cli = require "cli"
+local challenges = require "estate_challenge"
 local estate = require "estate"
 local policy = require "policy"
 local textable = require "textable"
 
 local function challenge_of(e, certificate)
-  local challenge = estate.of(e, certificate, "challenge")
-  if challenge.webroot then return "http-01 by " .. challenge.webroot end
-  return "http-01 on " .. challenge.listen
+  return challenges.shown(estate.of(e, certificate, "challenge"))
 end
 
 --- What the policies say, as a word and a reason, and the exit status for it.

@@ -13,4 +13,9 @@ local dcv = {}
 ---@return dcv.Dns01
 function dcv.solver(options) return dns01.new(options) end
 
+--- Check the options of a solver, as an estate file has them, without opening anything.
+--- Raises usage.
+---@param options table
+function dcv.check(options) dns01.check(options) end
+
 return dcv

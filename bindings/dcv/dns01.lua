@@ -184,6 +184,29 @@ local function provider_of(given)
     .. "remove (or values and replace)", {code = "BAD_ARGUMENT"})
 end
 
+--- A value that stands in a file for a secret becomes text for a check.
+local function without_references(settings)
+  local copy = {}
+  for name, value in pairs(settings) do
+    local reference = type(value) == "table" and value["$secret"] ~= nil
+    copy[name] = reference and "reference" or value
+  end
+  return copy
+end
+
+--- Whether these are options of a solver, its driver's included, without opening anything;
+--- references to secrets ({["$secret"] = …}) pass. Raises usage.
+---@param options table
+function dns01.check(options)
+  args.check("dcv.solver", OPTIONS, options)
+  local given = options.dns
+  if type(given) == "string" then given = {driver = given} end
+  if type(given) ~= "table" or not given.driver then
+    errors.raise("usage", "dns must be {driver = name, …}", {code = "BAD_ARGUMENT"})
+  end
+  driver.check("dns", without_references(given))
+end
+
 --- A solver. `dns` says who changes the records: {driver = "rfc2136", …} with that
 --- driver's options, or a provider of your own. Split horizon: `ask` names the servers to
 --- watch (and to ask for aliases) where the zones' own are not those the CA sees; `zone`

@@ -11,6 +11,7 @@
 local alert_routes = require "alert_routes"
 local args = require "args"
 local cage = require "cage"
+local challenges = require "estate_challenge"
 local errors = require "errors"
 local fs = require "fs"
 local practice = require "practice"
@@ -40,11 +41,6 @@ local EAB = {
   {name = "kid", type = "string", required = true, nonempty = true, doc = "the key id"},
   {name = "hmac_key", type = "any", required = true, doc = 'secret "env:NAME"'},
   {name = "alg", type = "enum", choices = "HS256|HS384|HS512"},
-}
-
-local CHALLENGE = {
-  {name = "webroot", type = "string", doc = "folder that serves the names over http"},
-  {name = "listen", type = "string", doc = 'address:port of our server, "0.0.0.0:80"'},
 }
 
 local ORG = {
@@ -172,13 +168,13 @@ local function wrong_name(name)
   end
 end
 
-function Check:domains(place, certificate)
+function Check:domains(place, certificate, challenge)
   local seen = {}
   for _, name in ipairs(certificate.domains) do
     local why = wrong_name(name)
     if why then self:note(place, "the name %q is %s", name, why) end
     if seen[name] then self:note(place, "the name %s stands twice", name) end
-    if name:find("^%*") then
+    if name:find("^%*") and not challenges.proves_wildcards(challenge) then
       self:note(place, "%s is a wildcard, which only dns-01 validates; this estate has "
         .. "http-01", name)
     end
@@ -187,13 +183,7 @@ function Check:domains(place, certificate)
 end
 
 function Check:challenge(place, challenge)
-  if not self:spec(place, CHALLENGE, challenge) then return end
-  if (challenge.webroot == nil) == (challenge.listen == nil) then
-    self:note(place, 'give webroot = "/folder" or listen = "0.0.0.0:80", one of them')
-  end
-  if challenge.webroot and not challenge.webroot:find("^/") then
-    self:note(place, "webroot is an absolute path, got %q", challenge.webroot)
-  end
+  self.problems[#self.problems + 1] = challenges.mistake(place, challenge)
 end
 
 function Check:acme(place, account)
@@ -246,7 +236,7 @@ function Check:certificate(i, certificate, e)
     self:note(place, "a name has letters, digits, '.', '_' and '-', got %q",
       certificate.name)
   end
-  self:domains(place, certificate)
+  self:domains(place, certificate, estate.of(e, certificate, "challenge"))
   self:install(place, certificate)
   if certificate.challenge then
     self:challenge(place .. ".challenge", certificate.challenge)

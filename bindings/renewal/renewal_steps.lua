@@ -6,13 +6,13 @@
 -- then what it did before. `input` is what renewal.start made of the estate, `id` the flow's.
 -- Results are plain values; keys stay in their files.
 
-local acme = require "acme"
 local deploy = require "deploy"
 local estate = require "estate"
 local fs = require "fs"
 local policy = require "policy"
 local renewal_account = require "renewal_account"
 local renewal_key = require "renewal_key"
+local renewal_solver = require "renewal_solver"
 local time = require "time"
 local x509 = require "x509"
 
@@ -96,7 +96,8 @@ end
 function steps.authorize(input, record, resumed)
   local order, err = try(function()
     local order = account_of(input):open_order(record.url)
-    return order:authorize{solver = acme.http01(input.challenge), resumed = resumed}
+    local solver = renewal_solver.open(input.challenge)
+    return order:authorize{solver = solver, resumed = resumed}
   end)
   if order then return {status = order.status} end
   local gone = err.final or err.status == 404

@@ -78,12 +78,13 @@ function driver.load(kind, name)
     description = made.description, new = made.new}
 end
 
---- Load the driver that settings.driver names and give it the other settings, checked.
---- Raises usage and what the driver raises.
+--- Load the driver that settings.driver names and check the other settings.
+--- Raises usage.
 ---@param kind string
 ---@param settings {driver: string}
----@return any
-function driver.open(kind, settings)
+---@return Driver
+---@return table settings without the name
+function driver.check(kind, settings)
   if type(settings) ~= "table" or type(settings.driver) ~= "string" then
     errors.raise("usage", ("%s: driver must name one of: %s"):format(kind,
       table.concat(driver.list(kind), ", ")), {code = "NO_DRIVER"})
@@ -92,7 +93,17 @@ function driver.open(kind, settings)
   for key, value in pairs(settings) do
     if key ~= "driver" then given[key] = value end
   end
-  return loaded.new(args.check(kind .. " driver " .. loaded.name, loaded.options, given))
+  return loaded, args.check(kind .. " driver " .. loaded.name, loaded.options, given)
+end
+
+--- Load the driver that settings.driver names and give it the other settings, checked.
+--- Raises usage and what the driver raises.
+---@param kind string
+---@param settings {driver: string}
+---@return any
+function driver.open(kind, settings)
+  local loaded, given = driver.check(kind, settings)
+  return loaded.new(given)
 end
 
 return driver

@@ -4,6 +4,9 @@ local acme = require "acme"
 local dcv = require "dcv"
 local dns = require "dns"
 local dns01 = require "dns01"
+local deploy = require "deploy"
+local estate_home = require "estate_home"
+local fs = require "fs"
 local peers = require "dns_peers"
 local pebble = require "pebble"
 local stream = require "stream"
@@ -150,4 +153,25 @@ test("Pebble issues for apex and wildcard, proven on Knot",
     table.sort(names)
     t:equal(names, {"*.example.test", "example.test"})
     t:equal(texts(knot, "_acme-challenge.example.test"), {})
+  end)
+
+test("secrun renew gets a wildcard by dns-01, with a key from a secret file",
+  {timeout = "90s"}, function(t)
+    local knot = peers.knot(t, {zones = {ZONE}})
+    local ca = pebble.start(t, {dns = knot.address})
+    fs.write(knot.dir .. "/tsig", knot.secret, {mode = "0600"})
+    local home = estate_home.new(t, ca, ([[
+      {name = "wild", domains = {"*.example.test", "example.test"},
+        install = {dir = "HOME/wild"}, challenge = {servers = %q, port = %d,
+        poll = "50ms", dns = {driver = "rfc2136", server = %q, key_name = %q,
+          key_secret = secret "file:%s/tsig"}}}]]):format(knot.address, knot.port,
+      knot.address, knot.key_name, knot.dir))
+    estate_home.expect(estate_home.renew(home), 0, "wild +renewed")
+    local names = deploy.current(home .. "/wild").leaf.names
+    table.sort(names)
+    t:equal({names[1], names[2]}, {"*.example.test", "example.test"})
+    t:equal(texts(knot, "_acme-challenge.example.test"), {})
+    fs.write(knot.dir .. "/tsig", "b3RoZXIgc2VjcmV0", {mode = "0600"})
+    estate_home.expect(estate_home.renew(home, "--force"), 1, "wild +FAILED",
+      "dns%-01 for .*example.test: .*the secret differs")
   end)

@@ -44,6 +44,25 @@ test("the store is named by the estate, or stands in its state folder", function
   t:equal(err.details[1]:find("path absolute", 1, true) ~= nil, true)
 end)
 
+test("dns-01 is a challenge, with its driver's options checked, and proves wildcards",
+  function(t)
+    local function challenge(text)
+      return (with '{name = "w", domains = {"*.example.com"}}':gsub(
+        'challenge = {[^\n]*', "challenge = " .. text))
+    end
+    load(t, challenge [[{dns = {driver = "rfc2136", server = "192.0.2.53",
+      key_name = "k", key_secret = secret "env:NOWHERE"}, wait = "10m"}]])
+    for text, pattern in pairs{
+      ['{dns = {driver = "rfc2163", server = "x"}}'] = "did you mean rfc2136%?",
+      ['{dns = {driver = "rfc2136"}}'] = "server",
+      ['{dns = {driver = "rfc2136", sever = "x"}}'] = "did you mean server%?",
+      ['{dns = {driver = "rfc2136", server = "x"}, wiat = "1m"}'] = "did you mean wait%?",
+      ['{dns = {driver = "rfc2136", server = "x"}, webroot = "/w"}'] = "webroot",
+      ['{webroot = "/w"}'] = "only dns%-01 validates",
+      ['{}'] = "one of them",
+    } do mistakes(t, challenge(text), pattern) end
+  end)
+
 test("a good file gets its defaults", function(t)
   local e = load(t, GOOD)
   local www = e.certificates[1]
