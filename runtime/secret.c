@@ -261,6 +261,7 @@ static int from_text(lua_State *L, const char *source) {
             "secret: a source is \"env:NAME\", \"file:/path\", \"cred:NAME\" or "
             "{exec = {\"program\", \"argument\"}}; a value does not belong into "
             "a script");
+    if (strncmp(source, "env:", 4) == 0) sr_env_withhold(source + 4);
     if (!sr_practice_allows(source))
         path[0] = '\0';
     else if (strncmp(source, "env:", 4) == 0)

@@ -263,6 +263,11 @@ void sr_redact_add(const char *data, size_t len);
 /* Replace every known secret value in text, in place. */
 void sr_redact(char *text);
 
+/* Variables that hold secrets: child processes do not inherit them. `secret "env:NAME"`
+ * marks NAME by itself. The marks are the process's, as the environment is. */
+void sr_env_withhold(const char *name);
+bool sr_env_withheld(const char *name);
+
 /* ---------------------------------------------------------------- may it? (perm.c) */
 
 typedef enum sr_perm {

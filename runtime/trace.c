@@ -125,31 +125,128 @@ const char *sr_in_the_way(lua_State *L, sr_task *task, char *buf, size_t size) {
     return buf;
 }
 
-/* ---------------------------------------------------------------- dump */
+/* ---------------------------------------------------------------- dump
+ *
+ * Tasks in the same state at the same place are told together: their number, the ids of
+ * the first and what the first waits for. The list is bounded as well.
+ */
+enum { GROUPS_SHOWN = 100, IDS_SHOWN = 5, LIST = 2, GROUPS = 3 /* on the stack */ };
 
-static void dump_task(sr_task *task) {
-    static const char *const states[] = {"new", "ready", "running", "waiting", "done"};
-    char what[160];
-    lua_State *L = task->vm->L;
-    sr_task_describe(task, what, sizeof what);
-    if (!lua_checkstack(L, 20)) return;
-    luaL_traceback(L, task->inner ? task->inner : task->L, NULL, 0);
-    add_spawn_site(L, task);
-    fprintf(stderr, "task %u %s%s%s\n%s\n", task->id, states[task->state],
-            *what ? " for " : "", what, lua_tostring(L, -1));
+static void set_text(lua_State *L, const char *key, const char *text) {
+    lua_pushstring(L, text);
+    lua_setfield(L, -2, key);
+}
+
+/* Key on top: push its group, made when it is the first of it. Pops the key. */
+static void push_group(lua_State *L, const char *what) {
+    lua_pushvalue(L, -1);
+    if (lua_rawget(L, GROUPS) == LUA_TTABLE) {
+        lua_remove(L, -2);
+        return;
+    }
+    lua_pop(L, 1);
+    lua_createtable(L, 0, 5);
+    set_text(L, "what", what);
+    set_text(L, "ids", "");
+    lua_pushvalue(L, -2);
+    lua_setfield(L, -2, "text");
+    lua_pushvalue(L, -1);
+    lua_rawseti(L, LIST, (lua_Integer)lua_rawlen(L, LIST) + 1);
+    lua_insert(L, -2);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, GROUPS);
+}
+
+static lua_Integer integer_of(lua_State *L, const char *key) {
+    lua_getfield(L, -1, key);
+    lua_Integer n = lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    return n;
+}
+
+/* Count the task in the group on top. */
+static void count_task(lua_State *L, const sr_task *task, const char *what) {
+    lua_Integer count = integer_of(L, "count") + 1;
+    lua_pushinteger(L, count);
+    lua_setfield(L, -2, "count");
+    lua_getfield(L, -1, "what");
+    if (strcmp(lua_tostring(L, -1), what) != 0) {
+        lua_pushboolean(L, true);
+        lua_setfield(L, -3, "mixed");
+    }
+    lua_pop(L, 1);
+    if (count > IDS_SHOWN) return;
+    lua_getfield(L, -1, "ids");
+    lua_pushfstring(L, "%s%s%d", lua_tostring(L, -1), count > 1 ? ", " : "",
+                    (int)task->id);
+    lua_setfield(L, -3, "ids");
     lua_pop(L, 1);
 }
 
-static void dump_scope(sr_scope *scope) {
+static void gather_task(lua_State *L, sr_task *task) {
+    static const char *const states[] = {"new", "ready", "running", "waiting", "done"};
+    char what[160];
+    sr_task_describe(task, what, sizeof what);
+    luaL_checkstack(L, 20, NULL);
+    luaL_traceback(L, task->inner ? task->inner : task->L, states[task->state], 0);
+    add_spawn_site(L, task);
+    push_group(L, what);
+    count_task(L, task, what);
+    lua_pop(L, 1);
+}
+
+static void gather_scope(lua_State *L, sr_scope *scope) {
     for (sr_task *task = scope->tasks; task; task = task->next_task)
-        dump_task(task);
+        gather_task(L, task);
     for (sr_scope *child = scope->children; child; child = child->next)
-        dump_scope(child);
+        gather_scope(L, child);
+}
+
+/* The group on top: a head line, then the traceback without its first line, the state. */
+static void print_group(lua_State *L) {
+    lua_Integer count = integer_of(L, "count");
+    lua_getfield(L, -1, "text");
+    lua_getfield(L, -2, "ids");
+    lua_getfield(L, -3, "what");
+    lua_getfield(L, -4, "mixed");
+    const char *text = lua_tostring(L, -4), *what = lua_tostring(L, -2);
+    int state = (int)strcspn(text, "\n");
+    if (count > 1) fprintf(stderr, "%lld tasks: ", (long long)count);
+    fprintf(stderr, "task %s%s %.*s%s%s%s%s\n", lua_tostring(L, -3),
+            count > IDS_SHOWN ? ", …" : "", state, text, *what ? " for " : "", what,
+            lua_toboolean(L, -1) ? " and others" : "", text + state);
+    lua_pop(L, 4);
+}
+
+/* Print those with several tasks, or those with one, while there is room in *left. The
+ * number of tasks that were not told. */
+static lua_Integer print_groups(lua_State *L, bool several, lua_Integer *left) {
+    lua_Integer groups = (lua_Integer)lua_rawlen(L, LIST), untold = 0;
+    for (lua_Integer i = 1; i <= groups; i++) {
+        lua_rawgeti(L, LIST, i);
+        lua_Integer count = integer_of(L, "count");
+        if (several != (count > 1))
+            ; /* in the other round */
+        else if ((*left)-- > 0)
+            print_group(L);
+        else
+            untold += count;
+        lua_pop(L, 1);
+    }
+    return untold;
 }
 
 static int l_dump(lua_State *L) {
     sr_vm *vm = lua_touserdata(L, 1);
-    dump_scope(&vm->root);
+    lua_newtable(L); /* groups in order */
+    lua_newtable(L); /* groups by their text */
+    gather_scope(L, &vm->root);
+    lua_Integer left = GROUPS_SHOWN;
+    lua_Integer untold = print_groups(L, true, &left);
+    untold += print_groups(L, false, &left);
+    if (untold > 0)
+        fprintf(stderr, "… and %lld tasks at %lld other places\n", (long long)untold,
+                (long long)-left);
     return 0;
 }
 

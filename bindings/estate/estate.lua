@@ -309,6 +309,16 @@ function Check:whole(e)
   self:unique(e.certificates)
 end
 
+--- No child inherits a variable that the file calls a secret, resolved or not.
+local function withhold(value)
+  local source = value["$secret"]
+  local name = type(source) == "string" and source:match("^env:(.+)")
+  if name then process.withhold(name) end
+  for _, inner in pairs(value) do
+    if type(inner) == "table" then withhold(inner) end
+  end
+end
+
 --- Read and check an estate file. Raises usage (code ESTATE) when it cannot be read, when
 --- root would trust a file that others can write, or when it is wrong: then `details` are all
 --- the mistakes, each with its place and its mend.
@@ -316,6 +326,7 @@ end
 ---@return table estate {path, state, store, keep, acme, orgs, policies, challenge, certificates}
 function estate.load(path)
   local e = read(path)
+  withhold(e)
   local check = setmetatable({problems = {}}, Check)
   check:whole(e)
   if #check.problems > 0 then

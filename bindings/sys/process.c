@@ -425,6 +425,12 @@ static int l_env(lua_State *L) {
     return 1;
 }
 
+/* process.withhold(name): children do not inherit this variable */
+static int l_withhold(lua_State *L) {
+    sr_env_withhold(luaL_checkstring(L, 1));
+    return 0;
+}
+
 /* process.check_argv(value, what="argv"): raises usage unless it is a command */
 static int l_check_argv(lua_State *L) {
     sr_check_argv(L, 1, luaL_optstring(L, 2, "argv"));
@@ -449,10 +455,13 @@ static const luaL_Reg methods[] = {{"wait", l_wait},     {"read_line", l_read_li
                                    {"close", l_close},   {NULL, NULL}};
 static const luaL_Reg meta[] = {
     {"__gc", l_gc}, {"__close", l_close}, {"__tostring", l_tostring}, {NULL, NULL}};
-static const luaL_Reg functions[] = {
-    {"start_run", l_start_run},   {"finish_run", l_finish_run},
-    {"spawn", l_spawn},           {"env", l_env},
-    {"check_argv", l_check_argv}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"start_run", l_start_run},
+                                     {"finish_run", l_finish_run},
+                                     {"spawn", l_spawn},
+                                     {"env", l_env},
+                                     {"check_argv", l_check_argv},
+                                     {"withhold", l_withhold},
+                                     {NULL, NULL}};
 
 static void new_types(lua_State *L) {
     luaL_newmetatable(L, CHILD_TYPE);

@@ -15,6 +15,8 @@ local process = {
   spawn = core.spawn,
   --- The value of an environment variable, or nil. Raises denied.
   env = core.env,
+  --- Do not let children inherit this variable; `secret "env:NAME"` does so for NAME.
+  withhold = core.withhold,
   --- Raise usage unless the value is a command: a list of strings without secrets.
   check_argv = core.check_argv,
   --- Our own process id.
@@ -33,7 +35,8 @@ local process = {
 
 ---@class process.run_options
 ---@field argv string[] the command; no shell, so no quoting
----@field env table<string, string|integer|false>? false takes one away; secrets too
+---@field env table<string, string|integer|false>? false takes one away; secrets too. A
+---  variable that `secret "env:NAME"` names is passed only if it stands here
 ---@field clear_env boolean? begin with an empty environment
 ---@field cwd string?
 ---@field user string? run as this user and its group; needs root

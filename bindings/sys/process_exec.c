@@ -160,10 +160,12 @@ char **sr_push_argv(lua_State *L, int idx) {
 
 static bool may_pass(sr_vm *vm, const char *name) {
     sr_err err = {0};
-    return strcmp(name, "PATH") == 0 || sr_allowed(vm, SR_PERM_ENV, name, &err) == 0;
+    if (strcmp(name, "PATH") == 0) return true;
+    return !sr_env_withheld(name) && sr_allowed(vm, SR_PERM_ENV, name, &err) == 0;
 }
 
-/* Our own environment, without what this VM may not see and what `changes` names. */
+/* Our own environment, without what this VM may not see, secrets, and what `changes`
+ * names. */
 static void inherit(lua_State *L, list *l, int changes) {
     sr_vm *vm = sr_vm_of(L);
     for (char **entry = environ; *entry; entry++) {

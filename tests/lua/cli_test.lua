@@ -349,6 +349,26 @@ test("SIGUSR1 says who waits where", function()
   assert(output:find("waiting for task.sleep(44)", 1, true), output)
 end)
 
+test("SIGUSR1 tells tasks at the same place together", function()
+  local _, output = signalled([[
+local task = require "task"
+local g <close> = task.group{}
+local function one() task.sleep(44) end
+local function two() task.sleep(55) end
+for i = 1, 10000 do g:spawn(i % 2 == 0 and one or two) end
+local text = "require('task').sleep(%d)"
+for i = 1, 300 do g:spawn(load(text:format(i + 60), "=part" .. i)) end
+task.sleep(0) print "ready"]], "USR1", "TERM")
+  local lines = select(2, output:gsub("\n", ""))
+  assert(lines < 1500, lines)
+  assert(output:find("--- 10301 tasks", 1, true), output)
+  for _, seconds in ipairs{44, 55} do
+    assert(output:find("5000 tasks: task %d+, %d+, %d+, %d+, %d+, … waiting for "
+      .. "task.sleep%(" .. seconds .. "%)\n"), output)
+  end
+  assert(output:find "… and 203 tasks at 203 other places\n", output)
+end)
+
 -- ---------------------------------------------------------------- secrets
 
 local CANARY = "canary-7f3a9b-nightingale"

@@ -172,3 +172,19 @@ test("an org's settings win over the estate's, the certificate's over both", fun
   t:equal(estate.of(e, e.certificates[1], "challenge").webroot, "/all")
   t:equal(estate.of(e, e.certificates[2], "challenge").webroot, "/own")
 end)
+
+test("what the file calls a secret is inherited by no child", function(t)
+  local path = t:tmpdir() .. "/estate.lua"
+  require "fs".write(path, [[
+acme = {directory = "https://ca.test/dir", terms_agreed = true,
+  eab = {kid = "1", hmac_key = secret "env:EAB_CANARY"}}
+challenge = {webroot = "/tmp"}
+certificates = {{name = "a", domains = {"a.test"}}}
+]])
+  local r = require "process".run{env = {EAB_CANARY = "canary-6"}, argv = {
+    "/proc/self/exe", "-e", ([[
+require "estate".load(%q)
+io.write(require "process".run{argv = {"sh", "-c", "echo ${EAB_CANARY-none}"}}.stdout)]])
+      :format(path)}}
+  t:equal(r.stdout, "none\n")
+end)

@@ -122,6 +122,26 @@ test("a grandchild that keeps the pipe does not hold the result", function(t)
   t:equal(r.duration < 2, true)
 end)
 
+test("a variable that holds a secret is not inherited, but passed on purpose", function(t)
+  local script = [[
+local process = require "process"
+local function seen(env)
+  local argv = {"sh", "-c", "echo ${PASS-none} ${OTHER-none}"}
+  return process.run{argv = argv, env = env}.stdout
+end
+io.write(seen())
+local s = secret "env:PASS"
+io.write(seen(), seen{PASS = s}, seen{PASS = "x"})
+process.withhold "OTHER"
+io.write(seen())
+process.withhold "PATH"
+io.write(process.env "PASS", " ", process.run{argv = {"sh", "-c", "echo $PATH"}}.stdout)]]
+  local r = process.run{argv = {"/proc/self/exe", "-e", script},
+    env = {PASS = "canary-5", OTHER = "other", PATH = "/usr/bin:/bin"}}
+  t:equal(r.stdout, "canary-5 other\nnone other\ncanary-5 other\nx other\nnone none\n"
+    .. "canary-5 /usr/bin:/bin\n")
+end)
+
 test("environment: inherited, changed, taken away, cleared", function(t)
   t:equal(sh("echo $HOME").stdout, (process.env "HOME" or "") .. "\n")
   t:equal(sh("echo $A-$HOME", {env = {A = "1", HOME = false}}).stdout, "1-\n")
