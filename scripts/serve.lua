@@ -42,8 +42,8 @@ local function show_status(opts, status)
   table.sort(states)
   for i, one in ipairs(status.schedules) do
     rows[i] = {one.name, one.at .. (one.zone ~= "UTC" and " " .. one.zone or ""),
-      one.run and table.concat(one.run, " ") or "flow " .. one.flow, moment(one.last),
-      moment(one.due)}
+      one.run and table.concat(one.run, " ") or one.flow and "flow " .. one.flow
+        or one.name, moment(one.last), moment(one.due)}
   end
   print(("pid %d since %s, %s"):format(status.pid, moment(status.since),
     status.stopping and "stopping" or "working"))
@@ -72,7 +72,7 @@ end
 function commands.fire(_, client, name)
   if not name then cli.usage_error "fire needs the name of a schedule" end
   local started = client:call("fire", {name = name})
-  print(("flow %s %s"):format(started.id, started.created and "is started"
+  print(started.text or ("flow %s %s"):format(started.id, started.created and "is started"
     or "goes on already"))
   return 0
 end

@@ -30,11 +30,10 @@ local SPEC = {
   {name = "enabled", type = "boolean", doc = "false: not at all"},
 }
 
---- What every server does unless the estate file says otherwise.
+--- What every server does unless the estate file says otherwise; the first time at once.
 schedule_list.SHIPPED = {
   {name = "renew", at = "0 3,15 * * *", jitter = "2h", run = {"renew", "--wait", "0"}},
-  {name = "watch", at = "@hourly", jitter = "10m",
-    run = {"watch", "--once", "--no-fail"}},
+  {name = "watch", at = "@hourly", jitter = "10m", builtin = "watch"},
 }
 
 local TIMES = {"zone", "jitter", "catch_up", "catch_up_max", "name"}
@@ -46,6 +45,8 @@ local TIMES = {"zone", "jitter", "catch_up", "catch_up_max", "name"}
 ---@field input any
 ---@field org string?
 ---@field run string[]? the script to run, with its words
+---@field builtin string? what the server itself does
+---@field eager boolean? the first time at once
 
 local function shipped(name)
   for _, entry in ipairs(schedule_list.SHIPPED) do
@@ -60,7 +61,9 @@ local function complete(own)
   for key, value in pairs(own) do entry[key] = value end
   if not from then return entry end
   entry.at = own.at or from.at
-  if not own.flow and not own.run then entry.run = from.run end
+  if own == from or not own.flow and not own.run then
+    entry.run, entry.builtin, entry.eager = from.run, from.builtin, true
+  end
   if not own.at and not own.jitter then entry.jitter = from.jitter end
   return entry
 end
@@ -73,7 +76,7 @@ end
 
 --- One entry, ready to be kept. Raises usage with the mend.
 local function read(place, own)
-  local entry = complete(args.check(place, SPEC, own))
+  local entry = complete(own == shipped(own.name) and own or args.check(place, SPEC, own))
   local function refuse(format, ...)
     errors.raise("usage", place .. ": " .. format:format(...), {code = "SCHEDULE"})
   end
@@ -81,7 +84,7 @@ local function read(place, own)
     refuse("the name has at most 60 letters, digits and _.-, got %q", entry.name)
   end
   if not entry.at then refuse('at is missing: when it fires, such as "0 3 * * *"') end
-  if (entry.flow ~= nil) == (entry.run ~= nil) then
+  if not entry.builtin and (entry.flow ~= nil) == (entry.run ~= nil) then
     refuse("give either flow, the name of a flow, or run, a script and its words")
   end
   if entry.run and (entry.input ~= nil or entry.org) then
@@ -90,7 +93,8 @@ local function read(place, own)
   local at, err = try(when, entry)
   if not at then refuse("%s", err.message) end
   return {name = entry.name, schedule = at, flow = entry.flow, input = entry.input,
-    org = entry.org, run = entry.run, enabled = entry.enabled ~= false}
+    org = entry.org, run = entry.run, builtin = entry.builtin, eager = entry.eager,
+    enabled = entry.enabled ~= false}
 end
 
 local function place_of(i, own)

@@ -9,7 +9,8 @@
 -- fire together; then calls fire, then moves the row on. A server that dies in between
 -- leaves the firing to the next one, so `fire` has to be a no-op the second time: it starts
 -- a flow whose id is made of name and firing. A schedule seen for the first time, or whose
--- time was changed, begins now; nothing of the past is caught up. Each has a task of its own.
+-- time was changed, begins now; nothing of the past is caught up, except that an eager one
+-- fires at once. Each has a task of its own.
 
 local args = require "args"
 local errors = require "errors"
@@ -41,7 +42,7 @@ WHERE name = 'cron' AND node = $node AND fence = $fence]]
 
 local SEE = [[
 INSERT INTO cron (name, at, zone, last_fired, updated_at)
-VALUES ($name, $at, $zone, $now, $now)
+VALUES ($name, $at, $zone, $first, $now)
 ON CONFLICT (name) DO UPDATE SET at = excluded.at, zone = excluded.zone,
   last_fired = excluded.last_fired, updated_at = excluded.updated_at
 WHERE cron.at <> excluded.at OR cron.zone <> excluded.zone]]
@@ -90,7 +91,7 @@ local function see(self, entry)
   local now = time.now()
   local results = self.db:batch{
     {SEE, {name = entry.name, at = entry.schedule.text, zone = entry.schedule.zone,
-      now = ms(now)}},
+      first = entry.eager and 0 or ms(now), now = ms(now)}},
     {PUT_BACK, {name = entry.name, now = ms(now), ahead = ms(now + DAY)}},
   }
   if results[2].changes > 0 then

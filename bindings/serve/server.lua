@@ -15,11 +15,12 @@ local flow = require "flow"
 local log = require "log"
 local notify = require "notify"
 local process = require "process"
+local renewal = require "renewal"
 local schedule_list = require "schedule_list"
 local scheduler = require "scheduler"
 local server_alerts = require "server_alerts"
 local server_calls = require "server_calls"
-local shipped = require "shipped"
+local server_jobs = require "server_jobs"
 local signals = require "signals"
 local store = require "store"
 local task = require "task"
@@ -61,11 +62,6 @@ local function secrets_of(e, org)
   return sources
 end
 
---- Where flow bodies are: beside the estate file, then the shipped ones.
-local function folders_of(e)
-  return {e.folder .. "/flows", shipped.folder("scripts") .. "/flows"}
-end
-
 --- Read the estate file again. Raises usage with every mistake; then nothing has changed.
 function Server:reload()
   tell(("RELOADING=1\nMONOTONIC_USEC=%d"):format(time.mono() * 1000000 // 1))
@@ -92,6 +88,7 @@ end
 --- Start what a schedule fires, once per firing; while the one before goes on, that one is
 --- joined.
 function Server:fire(entry, fire)
+  if entry.builtin then return server_jobs[entry.builtin](self.db, self.e) end
   local options = {id = ("cron/%s/%s"):format(entry.name, time.rfc3339(fire)),
     dedup = "cron/" .. entry.name, org = entry.org,
     actor = {via = "schedule", schedule = entry.name}}
@@ -211,7 +208,7 @@ local function open(options)
   local self = setmetatable({config = options.config, e = e, db = db,
     grace = options.grace, since = time.now(), loaded = time.now(),
     reloaded = event.new()}, Server)
-  self.engine = flow.engine{store = db, folders = folders_of(e),
+  self.engine = flow.engine{store = db, folders = renewal.folders(e),
     lease = options.lease, slots = options.jobs, what = WHAT,
     on_end = function(one) server_alerts.ended(db, one) end,
     vm = {secrets = function(org) return secrets_of(self.e, org) end}}

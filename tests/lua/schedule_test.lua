@@ -132,11 +132,12 @@ test("the schedules of an estate are its own and the shipped ones", function(t)
     seen[i] = {entry.name, tostring(entry.schedule), entry.flow, entry.run}
   end
   t:equal(seen, {{"report", "0 7 * * mon (Europe/Berlin)", nil, {"report"}},
-    {"rotate", "@monthly", "rotate"},
-    {"watch", "every 10m", nil, {"watch", "--once", "--no-fail"}}})
+    {"rotate", "@monthly", "rotate"}, {"watch", "every 10m"}})
+  t:equal({entries[3].builtin, entries[3].eager, entries[1].eager}, {"watch", true, nil})
   entries = schedule_list.read(nil)
   t:equal({entries[1].name, entries[2].name}, {"renew", "watch"})
   t:equal(entries[1].schedule.name, "renew") -- its jitter is its own
+  t:equal({entries[1].eager, entries[2].eager}, {true, true})
 end)
 
 test("every mistake in a list of schedules is named", function(t)
