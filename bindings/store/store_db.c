@@ -137,7 +137,10 @@ static void end(sr_store_db *db) {
     unlist(db);
     tell_waits(db, false);
     if (db->lock_fd >= 0) close(db->lock_fd);
-    if (db->closing) sr_op_done(db->closing);
+    if (db->closing) {
+        sr_outside_end(db->loop);
+        sr_op_done(db->closing);
+    }
     db->closing = NULL;
     uv_close((uv_handle_t *)&db->async, on_closed);
 }
@@ -309,6 +312,7 @@ void sr_store_close(sr_store_db *db, sr_op *op) {
     }
     db->closing = op;
     hold(db);
+    sr_outside_begin(db->loop); /* the threads are; a virtual clock waits for them */
     stop(db);
 }
 

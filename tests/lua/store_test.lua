@@ -23,6 +23,16 @@ test("values come back as they went in", function(t)
   t:equal(db:rows("SELECT id FROM item WHERE n = $n", {n = 2}), {})
 end)
 
+test("closing takes no virtual time", {clock = "virtual"}, function(t)
+  local ticks = task.daemon(function()
+    while true do task.sleep(3600) end
+  end)
+  local db, began = open(t), require "time".now()
+  db:close()
+  t:equal(require "time".now(), began)
+  ticks:cancel()
+end)
+
 test("a parameter that is nil is NULL, an absent column is nil", function(t)
   local db <close> = open(t)
   db:exec("INSERT INTO item (id, n) VALUES ($id, $n)", {id = "a", n = nil})
