@@ -16,6 +16,8 @@
 #ifndef SR_STORE_H
 #define SR_STORE_H
 
+#include <stdatomic.h>
+
 #include "secrun.h"
 #include "store/store_msg.h"
 
@@ -82,6 +84,8 @@ typedef struct sr_store_limits {
     int64_t poll;     /* ns between two looks for commits of other processes */
     int64_t hold;     /* ns that an interactive transaction may take */
     int64_t max_size; /* of the file, bytes; 0: what the disk holds */
+    /* Set when the database is to be closed: then nobody wants to wait for long. */
+    const atomic_bool *hurry;
 } sr_store_limits;
 
 typedef struct sr_store_conn sr_store_conn;

@@ -193,6 +193,8 @@ end
 --- Open a store and bring it to this program's schema. Raises not_found (with create =
 --- false), denied (owner or mode), or store: NFS, CORRUPT, BUSY, SCHEMA_NEWER …
 ---@param url string "sqlite:/path" or an absolute path
+--- Of options that concern the file (busy, poll, hold, max_…), those of the first to open it
+--- in this process hold.
 ---@param options table? create, read_only, busy …
 ---@return store.Db
 function store.open(url, options)

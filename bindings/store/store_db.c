@@ -198,6 +198,7 @@ static int start(sr_store_lane *lane, sr_err *err) {
 }
 
 static void stop(sr_store_db *db) {
+    atomic_store(&db->hurry, true);
     uv_mutex_lock(&db->mutex);
     db->stopping = true;
     uv_cond_signal(&db->writer.wake);
@@ -252,6 +253,8 @@ static sr_store_db *db_new(sr_loop *loop, const sr_store_engine *engine,
                         .read_only = read_only,
                         .limits = *limits,
                         .lock_fd = -1};
+    atomic_init(&db->hurry, false);
+    db->limits.hurry = &db->hurry;
     lane_init(db, &db->writer, SR_STORE_WRITER, sr_store_writer_body);
     lane_init(db, &db->reader, read_only ? SR_STORE_READ_ONLY : SR_STORE_READER,
               sr_store_reader_body);
@@ -373,7 +376,7 @@ static sr_store_queue *queue_of(sr_store_request *r, uv_cond_t **ret_wake) {
     sr_store_db *db = r->db;
     bool reads = r->kind == SR_STORE_READ || db->read_only;
     *ret_wake = reads ? &db->reader.wake : &db->writer.wake;
-    if (r->kind == SR_STORE_STEP || r->kind == SR_STORE_COMMIT) return &r->tx->queue;
+    if (r->tx && r->kind != SR_STORE_BEGIN) return &r->tx->queue;
     return reads ? &db->reader.queue : &db->writer.queue;
 }
 

@@ -42,7 +42,7 @@ static int refuse_owner(const char *path, const struct stat *st, sr_err *err) {
     if (st->st_uid != geteuid() && st->st_uid != 0)
         return sr_fail(err, SR_DENIED, "OWNER",
                        "%s belongs to user %ld, not to us (%ld): whoever owns the store "
-                       "decides what we renew; give it the right owner",
+                       "decides what is done; run secrun as that user",
                        path, (long)st->st_uid, (long)geteuid());
     return 0;
 }

@@ -2,8 +2,6 @@
 #ifndef SR_STORE_INT_H
 #define SR_STORE_INT_H
 
-#include <stdatomic.h>
-
 #include "store/store.h"
 
 typedef struct sr_store_queue {
@@ -45,6 +43,7 @@ struct sr_store_db {
     uint64_t commits;
     uv_async_t async;
     /* shared */
+    atomic_bool hurry;
     uv_mutex_t mutex;
     sr_store_queue done;
     bool stopping;

@@ -179,8 +179,8 @@ static int l_newest_backup(lua_State *L) {
 
 /* statements(text) → the statements of a migration, one by one */
 static int l_statements(lua_State *L) {
-    sr_err err;
-    sr_sql sql;
+    sr_err err = {0};
+    sr_sql sql = {0};
     size_t len;
     lua_Integer n = 0;
     const char *text = luaL_checklstring(L, 1, &len);

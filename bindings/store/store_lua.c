@@ -43,8 +43,8 @@ static uint32_t hash_of(const char *text, size_t len) {
 
 /* Scan the text at idx and push its userdata. */
 static sr_store_sql *scan_text(lua_State *L, int idx) {
-    sr_err err;
-    sr_sql scan;
+    sr_err err = {0};
+    sr_sql scan = {0};
     size_t len;
     const char *text = lua_tolstring(L, idx, &len);
     if (sr_sql_single(text, len, &scan, &err) != 0) {

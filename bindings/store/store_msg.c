@@ -38,7 +38,8 @@ static bool in_word(char ch) {
 }
 
 static char peek(const cursor *c, size_t ahead) {
-    return c->at + ahead < c->len ? c->text[c->at + ahead] : '\0';
+    if (c->at + ahead >= c->len) return '\0';
+    return c->text[c->at + ahead];
 }
 
 /* 'it''s', "name": a doubled quote is two pieces beside each other. */
@@ -215,7 +216,7 @@ static int refuse_control(const char *text, const sr_sql *sql, sr_err *err) {
 }
 
 int sr_sql_single(const char *text, size_t len, sr_sql *ret, sr_err *err) {
-    sr_sql rest;
+    sr_sql rest = {0};
     if (sr_sql_scan(text, len, 0, ret, err) != 0) return -1;
     if (ret->start == ret->end) return sr_fail(err, SR_USAGE, "SQL", "the SQL is empty");
     if (refuse_control(text, ret, err) != 0) return -1;

@@ -53,13 +53,24 @@ static void fill_own(owner *o) {
     o->start = start_of(o->pid);
 }
 
+/* Copy the part up to the next colon; NULL when it is empty, too long or the last. */
+static const char *part(const char *text, char *buf, size_t size) {
+    size_t len = strcspn(text, ":");
+    if (!len || len >= size || !text[len]) return NULL;
+    memcpy(buf, text, len);
+    buf[len] = '\0';
+    return text + len + 1;
+}
+
 static int parse(const char *text, owner *o) {
-    int end = 0;
-    return sscanf(text, "%127[^:]:%63[^:]:%ld:%llu%n", o->host, o->boot, &o->pid,
-                  &o->start, &end) == 4 &&
-                   text[end] == '\0'
-               ? 0
-               : -1;
+    char *end;
+    if (!(text = part(text, o->host, sizeof o->host)) ||
+        !(text = part(text, o->boot, sizeof o->boot)) || !isdigit((unsigned char)*text))
+        return -1;
+    o->pid = strtol(text, &end, 10);
+    if (*end != ':' || !isdigit((unsigned char)end[1])) return -1;
+    o->start = strtoull(end + 1, &end, 10);
+    return *end ? -1 : 0;
 }
 
 /* owner() → text, and its parts as a table */

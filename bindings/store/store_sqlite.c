@@ -36,7 +36,7 @@ static sqlite_conn *of(sr_store_conn *conn) {
 /* ---------------------------------------------------------------- waiting for the lock
  */
 
-enum { NAP_US = 300, LONGEST_NAP_US = 12000 };
+enum { NAP_US = 300, LONGEST_NAP_US = 12000, HURRY_NS = 2000000000 };
 
 /* A nap between half and all of a span that grows with the tries (xorshift64). */
 static void nap(sqlite_conn *c, int tries) {
@@ -53,7 +53,9 @@ static void nap(sqlite_conn *c, int tries) {
 static int on_busy(void *arg, int tries) {
     sqlite_conn *c = arg;
     if (tries == 0) c->waiting_since = sr_cpu();
-    if (sr_cpu() - c->waiting_since > c->limits->busy) return 0;
+    int64_t waited = sr_cpu() - c->waiting_since;
+    if (waited > c->limits->busy) return 0;
+    if (atomic_load(c->limits->hurry) && waited > HURRY_NS) return 0;
     nap(c, tries);
     return 1;
 }

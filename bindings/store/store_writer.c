@@ -131,7 +131,7 @@ static sr_store_request *tx_next(sr_store_lane *lane, sr_store_tx *tx, int64_t u
     sr_store_request *r = NULL;
     sr_err err;
     uv_mutex_lock(&db->mutex);
-    while (!tx->abandoned && !(r = sr_store_queue_take(&tx->queue))) {
+    while (!tx->abandoned) {
         int64_t left = until - sr_cpu();
         if (left <= 0) {
             sr_set_err(
@@ -142,6 +142,7 @@ static sr_store_request *tx_next(sr_store_lane *lane, sr_store_tx *tx, int64_t u
             tx_fail(tx, &err);
             break;
         }
+        if ((r = sr_store_queue_take(&tx->queue))) break;
         (void)uv_cond_timedwait(&lane->wake, &db->mutex, (uint64_t)left);
     }
     uv_mutex_unlock(&db->mutex);

@@ -84,3 +84,23 @@ test("a store on NFS is refused before anything is written", function(t)
     result.stdout .. result.stderr)
   t:equal(fs.exists(dir .. "/a/secrun.db"), false)
 end)
+
+test("a program that is stopped does not wait for a busy store for long", function(t)
+  local path = t:tmpdir() .. "/secrun.db"
+  local store = require "store"
+  local db <close> = store.open(path, {migrate = false, hold = "1m"})
+  db:exec "CREATE TABLE item (n BIGINT)"
+  local status
+  db:transaction(function()
+    local child <close> = process.spawn{argv = {program, "-e", ([[
+      local db = require "store".open(%q, {migrate = false, busy = "1h"})
+      print "open"
+      io.stdout:flush()
+      db:exec "INSERT INTO item VALUES (1)"]]):format(path)}}
+    t:equal(child:read_line("20s"), "open")
+    child:kill("INT")
+    status = child:wait("20s").status
+  end)
+  t:equal(status, 130)
+  t:equal(db:rows("SELECT n FROM item"), {})
+end)

@@ -172,6 +172,16 @@ test("a transaction that takes too long is rolled back, others go on", function(
   t:raises(function() kept:exec("SELECT 1") end, "usage", "over")
 end)
 
+test("a transaction that never ends is ended too", function(t)
+  local db <close> = open(t, {hold = "50ms"})
+  t:raises(function()
+    db:transaction(function(tx)
+      while true do tx:exec("INSERT INTO item (id) VALUES (random())") end
+    end)
+  end, "timeout", "rolled back")
+  t:equal(count(db), 0)
+end)
+
 test("transactions that share a commit: one that fails takes none along", function(t)
   local db <close> = open(t)
   local failed = 0

@@ -90,12 +90,13 @@ TEST(sql_text_is_one_statement) {
 }
 
 TEST(sql_parameters_are_bounded) {
-    char text[4000] = "SELECT ";
+    char text[4000], *end = text + sizeof text, *at = text;
+    at += snprintf(at, (size_t)(end - at), "SELECT ");
     for (int i = 0; i < SR_SQL_NAMES; i++)
-        snprintf(text + strlen(text), 16, "$a%d, ", i);
-    strcat(text, "$a0");
+        at += snprintf(at, (size_t)(end - at), "$a%d, ", i);
+    at += snprintf(at, (size_t)(end - at), "$a0");
     CHECK(names(text)[0] == 'a');
-    strcat(text, ", $more");
+    snprintf(at, (size_t)(end - at), ", $more");
     CHECK(refused(text, "200 parameters"));
 }
 
