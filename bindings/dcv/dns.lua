@@ -293,7 +293,13 @@ function dns.update(options)
   end
   local how = how_of{attempt = options.timeout or 10, transport = options.transport}
   local list = servers_of{servers = {options.server}}
-  return update.run(list[1], zone, options.changes, {key = options.key, how = how})
+  for i, server in ipairs(list) do
+    local answer, err = try(update.run, server, zone, options.changes,
+      {key = options.key, how = how})
+    if answer then return answer end
+    -- only where nothing was sent is there another address to try
+    if err.kind ~= "connect" or i == #list then error(err, 0) end
+  end
 end
 
 --- The canonical form of a name: lower case, no dot at the end. Raises usage.

@@ -35,12 +35,14 @@ function Answer:values()
   return list
 end
 
---- Whether `name` is `zone` or below it.
+--- Whether `name` is `zone` or below it. A dot after a backslash is part of a label.
 ---@param name string
 ---@param zone string
 ---@return boolean
 function query.within(name, zone)
-  return zone == "." or name == zone or name:sub(-#zone - 1) == "." .. zone
+  if zone == "." or name == zone then return true end
+  if name:sub(-#zone - 1) ~= "." .. zone then return false end
+  return #name:sub(1, -#zone - 2):match "\\*$" % 2 == 0
 end
 
 --- The name above; nil above the root.

@@ -250,6 +250,22 @@ test("names people get wrong are explained before anything is sent", function(t)
   t:equal(#server.log, 0)
 end)
 
+test("a dot inside a label does not put a name into a zone", function(t)
+  t:equal(dns.within("a\\.example.test", "example.test"), false)
+  t:equal(dns.within("a\\\\.example.test", "example.test"), true)
+  t:equal(dns.within("aexample.test", "example.test"), false)
+  t:equal(dns.parent "a\\.b.test", "test")
+  t:equal({dns.parent "test", dns.parent "."}, {"."})
+end)
+
+test("a script that may not reach a server is told how it may", function(t)
+  local server = serve(t)
+  local result = require("program").run{"--allow-net=192.0.2.1", "dns", "query", NAME,
+    "@" .. server.address}
+  t:equal(result.status, 1)
+  assert(result.stderr:find("--allow-net=" .. server.address, 1, true), result.stderr)
+end)
+
 test("many questions at once each get their own answer", function(t)
   local server = serve(t)
   local names = {}

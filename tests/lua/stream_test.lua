@@ -188,6 +188,38 @@ test("tcp has no peer credentials", function(t)
   end)
 end)
 
+test("a datagram socket with a peer hears nobody else, and notices a refusal", function(t)
+  local server <close> = stream.udp{}
+  local stranger <close> = stream.udp{}
+  local ports = {}
+  for _ = 1, 20 do
+    local client <close> = stream.udp{peer = {host = "127.0.0.1", port = server.port}}
+    ports[client.port] = true
+    client:send "ping"
+    local _, from = server:recv()
+    t:equal(from.port, client.port)
+    stranger:send("forged", from)
+    server:send("pong", from)
+    local data, sender = client:recv()
+    t:equal({data, sender.port}, {"pong", server.port})
+  end
+  local count = 0
+  for port in pairs(ports) do
+    count = count + 1
+    assert(port >= 1024)
+  end
+  assert(count >= 19, "ports repeat")
+  local gone = stream.udp{}
+  local port = gone.port
+  gone:close()
+  local client <close> = stream.udp{peer = {host = "127.0.0.1", port = port}}
+  client:send "ping"
+  local err = t:raises(function() client:recv{timeout = "5s"} end, nil, "refused")
+  t:equal(err.code, "ECONNREFUSED")
+  t:raises(function() stream.udp{peer = {host = "a.test", port = 53}} end, "usage")
+  t:raises(function() stream.udp{peer = {host = "127.0.0.1"}} end, "usage", "port")
+end)
+
 test("datagrams carry their sender", function(t)
   local a <close> = stream.udp{}
   local b <close> = stream.udp{}
