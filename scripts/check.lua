@@ -9,6 +9,7 @@ local cli = require "cli"
 local challenges = require "estate_challenge"
 local estate = require "estate"
 local policy = require "policy"
+local scm_estate = require "scm_estate"
 local textable = require "textable"
 
 local function challenge_of(e, certificate)
@@ -47,6 +48,16 @@ function main(words)
     :format(e.path, e.state, e.store))
   print(textable.format({"certificate", "names", "CA", "challenge", "installed to",
     "then runs", "policy"}, rows))
+  local logins = {}
+  for i, login in ipairs(estate.scm_logins(e)) do
+    local approver = login.settings.approver
+    logins[i] = {login.org, scm_estate.face(login.settings),
+      approver and (approver.login or "by " .. (approver.oauth and "client id" or "cert"))
+        or "none: requests and approvals by the same login"}
+  end
+  if logins[1] then
+    print(textable.format({"organization", "SCM", "approver"}, logins))
+  end
   for _, text in ipairs(missing) do
     io.stderr:write("missing here: ", textable.clean(text), "\n")
   end

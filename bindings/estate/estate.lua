@@ -17,6 +17,7 @@ local fs = require "fs"
 local practice = require "practice"
 local process = require "process"
 local schedule_list = require "schedule_list"
+local scm_estate = require "scm_estate"
 local store = require "store"
 local time = require "time"
 local x509 = require "x509"
@@ -24,7 +25,7 @@ local x509 = require "x509"
 local estate = {}
 
 local GLOBALS = {"acme", "challenge", "orgs", "policies", "certificates", "state", "keep",
-  "allow_internal", "schedules", "alerts", "store"}
+  "allow_internal", "schedules", "alerts", "store", "scm"}
 
 local ACME = {
   {name = "directory", type = "string", required = true, nonempty = true,
@@ -47,6 +48,7 @@ local ORG = {
   {name = "acme", type = "table", doc = "as the estate's, for this organization"},
   {name = "policies", type = "list", choices = "string"},
   {name = "challenge", type = "table"},
+  {name = "scm", type = "table", doc = "its login to SCM; see scm_estate.lua"},
 }
 
 local KEY_TYPES = "p256|p384|p521|rsa2048|rsa3072|rsa4096|ed25519"
@@ -203,6 +205,11 @@ function Check:acme(place, account)
   end
 end
 
+function Check:scm(place, settings)
+  local wrong = scm_estate.problems(settings, place)
+  table.move(wrong, 1, #wrong, #self.problems + 1, self.problems)
+end
+
 local function place_of(i, certificate)
   local name = type(certificate) == "table" and certificate.name
   if type(name) == "string" then return ("certificates[%d] (%s)"):format(i, name) end
@@ -278,7 +285,7 @@ function Check:whole(e)
   end
   for name, value in pairs{state = "string", keep = "number", policies = "table",
     allow_internal = "table", acme = "table", orgs = "table", challenge = "table",
-    schedules = "table", alerts = "table", store = "string"} do
+    schedules = "table", alerts = "table", store = "string", scm = "table"} do
     if e[name] ~= nil and type(e[name]) ~= value then
       self:note(name, "is a %s, got %s", value, type(e[name]))
       e[name] = nil
@@ -297,12 +304,14 @@ function Check:whole(e)
   _, wrong = alert_routes.read(e.alerts, e.orgs or {})
   table.move(wrong, 1, #wrong, #self.problems + 1, self.problems)
   if e.acme then self:acme("acme", e.acme) end
+  if e.scm then self:scm("scm", e.scm) end
   if e.challenge then self:challenge("challenge", e.challenge) end
   for name, org in pairs(e.orgs or {}) do
     local place = "orgs." .. tostring(name)
     if self:spec(place, ORG, org) then
       if org.acme then self:acme(place .. ".acme", org.acme) end
       if org.challenge then self:challenge(place .. ".challenge", org.challenge) end
+      if org.scm then self:scm(place .. ".scm", org.scm) end
     end
   end
   for i, certificate in ipairs(e.certificates) do self:certificate(i, certificate, e) end
@@ -381,6 +390,35 @@ function estate.secret(value)
   return value
 end
 
+--- The SCM settings of each organization that has some, sorted: {{org =, settings =}}; the
+--- estate's own stand under "(all)".
+---@return {org: string, settings: table}[]
+function estate.scm_logins(e)
+  local logins = {}
+  if e.scm then logins[1] = {org = "(all)", settings = e.scm} end
+  for name, org in pairs(e.orgs or {}) do
+    if org.scm then logins[#logins + 1] = {org = name, settings = org.scm} end
+  end
+  table.sort(logins, function(a, b) return a.org < b.org end)
+  return logins
+end
+
+--- A connection to the SCM of an organization, or of the estate. Raises usage without one.
+---@param e table
+---@param org string?
+---@param as "approver"|nil with the login that approves
+---@return scm.Connection
+function estate.scm(e, org, as)
+  local own = org and (e.orgs or {})[org]
+  local settings = own and own.scm or e.scm
+  if not settings then
+    errors.raise("usage", ("%s has no scm%s; add scm = {customer_uri = …, login = …, "
+      .. "password = secret …}"):format(e.path, org and " for orgs." .. org or ""),
+      {code = "ESTATE"})
+  end
+  return scm_estate.connect(settings, estate.secret, as)
+end
+
 --- The certificates with these names, or all; raises usage for a name that is not there.
 function estate.select(e, names)
   if #names == 0 then return e.certificates end
@@ -423,6 +461,19 @@ local function look_at_account(list, place, account)
   end
 end
 
+--- Secrets and files of all the logins to SCM.
+local function look_at_scm(list, e)
+  local needs = e.scm and scm_estate.needs(e.scm, "scm") or {}
+  for name, org in pairs(e.orgs or {}) do
+    local more = org.scm and scm_estate.needs(org.scm, "orgs." .. name .. ".scm") or {}
+    table.move(more, 1, #more, #needs + 1, needs)
+  end
+  for _, need in ipairs(needs) do
+    if need.secret then collect(list, need.place, estate.secret, need.secret) end
+    if need.file then collect(list, need.place, fs.read, need.file) end
+  end
+end
+
 local function look_for_folder(path)
   local stat = fs.stat(path)
   if not stat or stat.type ~= "directory" then
@@ -461,6 +512,7 @@ function estate.missing(e)
       collect(list, place .. " reload", look_for_program, certificate.reload[1])
     end
   end
+  look_at_scm(list, e)
   for _, need in ipairs(alert_routes.needs(e.alerts)) do
     if need.secret then collect(list, need.place, estate.secret, need.secret) end
     if need.ca then collect(list, need.place .. ".ca", look_at_ca, need.ca) end

@@ -150,6 +150,7 @@ function scm.connect(options)
   return setmetatable({
     url = base_url(options, auth.face), face = auth.face, auth = auth, http = own,
     retries = options.retries or 3, date_format = check_format(options), kept = {},
+    other_words = false,
   }, Connection)
 end
 

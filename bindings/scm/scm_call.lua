@@ -236,7 +236,24 @@ local function ask_dates(conn, call)
   end
 end
 
---- Run one operation.
+--- The call, fit to be sent. other: filters in the spelling of the other face.
+local function ready(conn, name, parameters, options, other)
+  local call = core.prepare(name, conn.face, options.version or 0, parameters,
+    options.body ~= nil, other)
+  if options.body ~= nil then
+    call.body = options.body
+    call.kind = call.kind or "{"
+  end
+  for key, value in pairs(options.query or {}) do call.query[key] = value end
+  ask_dates(conn, call)
+  return call
+end
+
+-- Kinds of refusals that a filter's spelling can be the reason for.
+local MAYBE_SPELLING = {usage = true, http = true}
+
+--- Run one operation. Filters whose values have two spellings go out as the face documents
+--- them, once more in the other one when SCM refuses that; what worked is remembered.
 ---@param conn scm.Connection
 ---@param name string
 ---@param parameters table?
@@ -245,15 +262,17 @@ end
 ---@return any value
 ---@return scm.Info info
 function scm_call.run(conn, name, parameters, options)
-  local call = core.prepare(name, conn.face, options.version or 0, parameters,
-    options.body ~= nil)
-  if options.body ~= nil then
-    call.body = options.body
-    call.kind = call.kind or "{"
-  end
-  for key, value in pairs(options.query or {}) do call.query[key] = value end
-  ask_dates(conn, call)
-  return read(call, send(conn, call, options))
+  local call = ready(conn, name, parameters, options, conn.other_words)
+  if not call.spelt then return read(call, send(conn, call, options)) end
+  local ok, res = pcall(send, conn, call, options)
+  if ok then return read(call, res) end
+  local err = errors.object(res)
+  if err.status ~= 400 or not MAYBE_SPELLING[err.kind] then error(err, 0) end
+  local other = ready(conn, name, parameters, options, not conn.other_words)
+  ok, res = pcall(send, conn, other, options)
+  if not ok then error(err, 0) end
+  conn.other_words = not conn.other_words
+  return read(other, res)
 end
 
 return scm_call

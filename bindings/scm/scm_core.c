@@ -143,6 +143,8 @@ typedef struct call {
     sr_scm_face face;
     int version;
     const char *values[PATH_VALUES]; /* kept alive by the stack */
+    bool display;                    /* values of filters as displayed, not constants */
+    bool spelt;                      /* one of them has two spellings */
 } call;
 
 static bool is_secret(lua_State *L, int idx) {
@@ -187,21 +189,23 @@ static void take_path(lua_State *L, call *c, const char *name) {
 }
 
 /* Replace the text at the top by the spelling that the face wants. */
-static void spell(lua_State *L, const call *c, const char *name) {
+static void spell(lua_State *L, call *c, const char *name) {
     sr_err err = {0};
     char field[128];
-    const char *word;
+    const char *word, *other;
     if (lua_type(L, -1) != LUA_TSTRING) return;
     snprintf(field, sizeof field, "%.*s.%s", (int)strcspn(c->op->name, "."), c->op->name,
              name);
-    if (sr_scm_word(field, lua_tostring(L, -1), c->face == SR_SCM_ADMIN, &word, &err) !=
-        0)
+    const char *text = lua_tostring(L, -1);
+    if (sr_scm_word(field, text, c->display, &word, &err) != 0 ||
+        sr_scm_word(field, text, !c->display, &other, &err) != 0)
         sr_throw(L, &err);
+    if (strcmp(word, other) != 0) c->spelt = true;
     lua_pushstring(L, word);
     lua_replace(L, -2);
 }
 
-static void take_query(lua_State *L, const call *c, const char *name) {
+static void take_query(lua_State *L, call *c, const char *name) {
     if (lua_type(L, -1) == LUA_TTABLE) {
         lua_newtable(L);
         for (lua_Integer i = 1; lua_geti(L, -2, i) != LUA_TNIL; i++) {
@@ -399,6 +403,7 @@ static void fill_request(lua_State *L, const call *c) {
     set_text(L, "paging", paging_names[c->op->paging]);
     set_text(L, "result", result_names[c->op->result]);
     set_bool(L, "reads", c->op->reads);
+    set_bool(L, "spelt", c->spelt);
     lua_pushinteger(L, c->version);
     lua_setfield(L, -2, "version");
     if (kind) {
@@ -413,8 +418,9 @@ static void fill_request(lua_State *L, const call *c) {
     lua_setfield(L, -2, "headers");
 }
 
-/* prepare(name, face, version, params, bare) → {name, method, path, query, headers, body,
- * kind, paging, result, reads, version}. bare: the caller brings the whole body. Raises
+/* prepare(name, face, version, params, bare, other) → {name, method, path, query,
+ * headers, body, kind, paging, result, reads, spelt, version}. bare: the caller brings
+ * the whole body; other: filters in the spelling that the face does not document. Raises
  * usage. */
 static int l_prepare(lua_State *L) {
     sr_err err = {0};
@@ -422,6 +428,7 @@ static int l_prepare(lua_State *L) {
     const char *name = luaL_checkstring(L, 1);
     int version = (int)luaL_checkinteger(L, 3);
     bool bare = lua_toboolean(L, 5);
+    c.display = (c.face == SR_SCM_ADMIN) != lua_toboolean(L, 6);
     if (sr_scm_find(name, c.face, version, &c.op, &c.version, &err) != 0)
         return sr_throw(L, &err);
     lua_settop(L, 4);

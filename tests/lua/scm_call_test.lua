@@ -138,6 +138,29 @@ test("what does not fit the table raises with a suggestion, unasked", function(t
   t:equal(#server.asked, 0)
 end)
 
+test("a filter refused in one spelling goes out in the other, and stays so", function(t)
+  local server = fake.start(t, {["HEAD /api/ssl/v1"] = function(request)
+    if request.query.status ~= "SA Approved" then return {status = 400} end
+    return {status = 200, headers = {["X-Total-Count"] = "3"}}
+  end})
+  local c = server:connect()
+  t:equal(c:call("ssl.count", {status = "SAApproved"}), 3)
+  t:equal(#server.asked, 2)
+  t:equal(c:call("ssl.count", {status = "SAApproved"}), 3)
+  t:equal(#server.asked, 3)
+  t:raises(function() c:call("ssl.count", {status = "Issued"}) end, "http")
+  t:equal(#server.asked, 4, "one spelling only")
+end)
+
+test("a server that echoes the password does not get it into an error", function(t)
+  local server = fake.start(t, {["GET /api/organization/v1"] = function(request)
+    return fake.fail(-16, "bad password " .. request.headers["password"], 401)
+  end})
+  local err = t:raises(function() server:connect():call("organization.list") end, "auth")
+  assert(tostring(err):find("bad password", 1, true), tostring(err))
+  assert(not (tostring(err) .. err.scm.description):find("canary", 1, true))
+end)
+
 -------------------------------------------------------------------- errors
 
 local function failing(t, reply)
