@@ -54,7 +54,7 @@ local function start(opts)
     port = opts.port, admin_port = opts.admin_port, smtp_port = opts.smtp_port,
     keep = opts.keep and absolute(opts.keep), settings = settings(opts.set)})
   if run then return run end
-  if err.kind ~= "usage" then error(err, 0) end
+  if err.kind ~= "usage" and err.kind ~= "conflict" then error(err, 0) end
   errors.raise("usage", err.message, {code = "COMMAND_LINE", cause = err})
 end
 
@@ -111,7 +111,12 @@ local function serve(opts)
 end
 
 function main(words)
-  local opts = require("options").parse(words, options)
+  local opts, more = require("options").parse(words, options)
+  if more[1] then
+    errors.raise("usage", ("secrun sandbox takes no words beside its options, got %q; to "
+      .. "run a script against one, write secrun %s --sandbox"):format(more[1], more[1]),
+      {code = "COMMAND_LINE"})
+  end
   local run <close> = start(opts)
   if opts.parent then
     print(json.encode(run.info))

@@ -122,7 +122,7 @@ end
 
 --- Where the ACME directories of SCM are; this server speaks SCM only.
 local function no_acme()
-  return 501, {type = "urn:ietf:params:acme:error:serverInternal", status = 501,
+  return 404, {type = "urn:ietf:params:acme:error:malformed", status = 404,
     detail = "the sandbox has no ACME server"}, {["Content-Type"]
     = "application/problem+json"}
 end

@@ -76,7 +76,8 @@ test("secrun sandbox takes settings, and names wrong ones", function(t)
     password = "api-password", customerUri = "sandbox"}})
   t:equal(#res:json(), 3)
   for words, text in pairs{["--set\nstuk=true"] = "did you mean stuck?",
-    ["--set\nstuck"] = "is not NAME=VALUE", ["--certs\nx"] = "whole number"} do
+    ["--set\nstuck"] = "is not NAME=VALUE", extra = "secrun extra --sandbox",
+      ["--certs\nx"] = "whole number"} do
     local list = {"sandbox"}
     for word in words:gmatch "[^\n]+" do list[#list + 1] = word end
     local result = run(t, list)
