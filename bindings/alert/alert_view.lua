@@ -55,6 +55,9 @@ local function acked(row)
 end
 
 local function told(row)
+  if not row.told_at and row.cause and row.state == "firing" then
+    return "by " .. row.cause
+  end
   return row.told_at and ("%s to %s"):format(shown(row.told_at),
     #(row.told_to or {}) > 0 and table.concat(row.told_to, " ") or "nobody") or "not yet"
 end

@@ -29,18 +29,22 @@ local KINDS = {"expiry", "renewal-late", "broken", "missing"}
 
 ------------------------------------------------------------------ what was tried
 
-local FAILED = {failed = true, dead = true, cancelled = true}
+local WORDS = {ok = "it ended well", failed = "it failed", dead = "it was given up",
+  cancelled = "it was cancelled", ready = "it is under way", running = "it is under way",
+  waiting = "it is under way"}
+local TROUBLED = {failed = true, dead = true, cancelled = true}
 
---- The last renewal of a certificate, as details of an alert; whether it is in trouble.
+--- The last renewal of a certificate, as details of an alert; whether it is in trouble; its
+--- flow.
 local function last_renewal(db, certificate)
   local last = flow.list(db, {prefix = "renew/" .. certificate.name .. "/", limit = 1})[1]
   if not last then return {}, false, nil end
-  local err = last.error
-  local details = {
-    tried = ("renewal %s: %s"):format(last.id, last.state), tried_at = last.updated,
-    error = err and (type(err) == "table" and err.message or tostring(err)) or nil,
-  }
-  return details, FAILED[last.state] == true, last.id
+  local why = flow.why(db, last.id)
+  local at = why.step and (" at step %q, attempt %d"):format(why.step.name,
+    why.step.attempts or 1) or ""
+  local details = {tried = ("renewal: %s%s"):format(WORDS[last.state], at),
+    tried_at = last.updated, error = why.error and why.error.message}
+  return details, TROUBLED[last.state] == true, last.id
 end
 
 local function details_of(db, certificate, leaf)

@@ -237,6 +237,30 @@ test("watch and alerts as commands: status, table, mail, ack, test", function(t)
   assert(not text:find("traceback", 1, true), text:match("traceback.*"))
 end)
 
+test("an alert says what was tried and why it failed", function(t)
+  local home = t:tmpdir()
+  local text = [[
+acme = {directory = "https://127.0.0.1:1/dir", terms_agreed = true}
+challenge = {webroot = "HOME"}
+state = "HOME/state"
+certificates = {{name = "www", domains = {"www.corp.internal"},
+  install = {dir = "HOME/www"}}}
+]]
+  fs.write(home .. "/estate.lua", (text:gsub("HOME", home)))
+  local cert = x509.sign{subject = {CN = "www"}, key = KEY, names = {"www.corp.internal"},
+    not_before = time.now() - 85 * DAY, not_after = time.now() + 5 * DAY}
+  deploy.install{dir = home .. "/www", pem = cert:pem(), key = KEY}
+  local function run(command, ...)
+    return program.run{command, "--config", home .. "/estate.lua", ...}
+  end
+  t:equal({run("renew").status, run("watch", "--once").status}, {3, 1})
+  local shown = json.decode(run("alerts", "show", "renewal-late/www", "--json").stdout)
+  t:equal({shown.severity, shown.details.next[2]}, {"critical", "secrun renew www"})
+  assert(shown.details.tried:find("it failed", 1, true), shown.details.tried)
+  assert(shown.details.error:find("internal", 1, true), shown.details.error)
+  assert(shown.details.next[1]:find("^secrun flow why renew/www/%d+$"))
+end)
+
 test("a channel that fails makes watch fail, and its secret is not shown", function(t)
   local sink = smtp_sink.start{tls = "starttls", auth = {user = "secrun", password = "x"}}
   t:defer(function() sink:close() end)
