@@ -27,12 +27,12 @@ options = {
 local args = require "args"
 local cli = require "cli"
 local estate = require "estate"
+local expected = require "expected"
 local flow = require "flow"
 local flow_text = require "flow_text"
 local json = require "json"
 local process = require "process"
 local store = require "store"
-local textable = require "textable"
 
 local function show(opts, value, text)
   print(opts.json and json.encode(flow_text.plain(value), {pretty = true}) or text)
@@ -138,9 +138,6 @@ local function command_of(words)
     or "it has: " .. table.concat(names, ", ")))
 end
 
---- What is no defect of this program is told without a trace.
-local EXPECTED = {not_found = true, conflict = true, denied = true, store = true}
-
 local function run(e, command, opts, ...)
   local db <close> = store.open(e.store, {create = false})
   return command(db, opts, ...)
@@ -155,8 +152,5 @@ function main(words)
       count, count == 1 and "" or "s"))
   end
   local e = estate.load(estate.find(opts.config))
-  local status, err = try(run, e, command, opts, table.unpack(rest, 2))
-  if err and not EXPECTED[err.kind] then error(err, 0) end
-  if err then io.stderr:write("secrun: ", textable.clean(err.message), "\n") end
-  return status or 1
+  return expected.run(run, e, command, opts, table.unpack(rest, 2))
 end

@@ -20,8 +20,8 @@ local args = require "args"
 local cli = require "cli"
 local control = require "control"
 local estate = require "estate"
+local expected = require "expected"
 local flow_text = require "flow_text"
-local fs = require "fs"
 local json = require "json"
 local server = require "server"
 local textable = require "textable"
@@ -96,8 +96,7 @@ end
 function main(words)
   local opts, rest = require("options").parse(words, options)
   local path = estate.find(opts.config)
-  if rest[1] then return ask(opts, path, rest) end
-  if path:sub(1, 1) ~= "/" then path = fs.realpath(path) end
-  return server.run{config = path, standby = opts.standby, grace = opts.grace or 20,
-    lease = opts.lease, jobs = opts.jobs}
+  if rest[1] then return expected.run(ask, opts, path, rest) end
+  return expected.run(server.run, {config = path, standby = opts.standby,
+    grace = opts.grace or 20, lease = opts.lease, jobs = opts.jobs})
 end

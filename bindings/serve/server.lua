@@ -11,6 +11,7 @@ local control = require "control"
 local errors = require "errors"
 local estate = require "estate"
 local event = require "event"
+local fs = require "fs"
 local flow = require "flow"
 local log = require "log"
 local notify = require "notify"
@@ -204,8 +205,10 @@ function server.control_path(e) return e.state .. "/control" end
 
 local function open(options)
   local e = estate.load(options.config)
+  local config = options.config -- a link stays one: it may be switched before a reload
+  if config:sub(1, 1) ~= "/" then config = fs.realpath(".") .. "/" .. config end
   local db = store.open(e.store)
-  local self = setmetatable({config = options.config, e = e, db = db,
+  local self = setmetatable({config = config, e = e, db = db,
     grace = options.grace, since = time.now(), loaded = time.now(),
     reloaded = event.new()}, Server)
   self.engine = flow.engine{store = db, folders = renewal.folders(e),
@@ -232,12 +235,16 @@ function server.run(options)
   local waiting = {}
   local group <close> = task.group()
   group:spawn(self.obey, self, caught, waiting)
-  waiting.task = group:spawn(self.take_over, self, options.standby)
-  local _, err = try(waiting.task.join, waiting.task)
+  local failure
+  waiting.task = group:spawn(function()
+    local _, err = try(self.take_over, self, options.standby)
+    failure = err
+  end)
+  try(waiting.task.join, waiting.task) -- how it ended is told below
   waiting.task = nil
   if not self.engine.lock then
     group:cancel()
-    if err and err.kind ~= "cancelled" then error(err, 0) end
+    if failure and failure.kind ~= "cancelled" then error(failure, 0) end
     log.info("stopped while standing by")
     return 0
   end
