@@ -282,3 +282,23 @@ test("names of stores are checked", function(t)
   t:raises(function() store.open(nil) end, "usage", "sqlite:/path")
   t:raises(function() store.open("/tmp/x", {read_onyl = true}) end, "usage", "read_only")
 end)
+
+test("a VM that ends in the middle costs others nothing", function(t)
+  local db <close> = open(t)
+  for _, ending in ipairs{"close", "collect"} do
+    local vm = require "vm".new()
+    local folder = debug.getinfo(1, "S").source:match("^@(.*)/")
+    vm:call("_G", "dofile", folder .. "/store_vm.lua")
+    vm:call("store_vm", "leave", db.place)
+    if ending == "close" then vm:close() end
+    vm = nil
+    collectgarbage()
+    db:exec("INSERT INTO item (id) VALUES ($id)", {id = ending})
+    t:equal(vm, nil)
+    t:equal(count(db) >= 2, true)
+    t:equal(db:row("SELECT count(*) AS n FROM item WHERE id = 'never'").n, 0)
+    t:equal(db:row([[SELECT sum(CASE WHEN id LIKE 'left%' THEN 1 WHEN id LIKE 'right%'
+      THEN -1 ELSE 0 END) AS n FROM item]]).n, 0)
+    db:exec("DELETE FROM item")
+  end
+end)
