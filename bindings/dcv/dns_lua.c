@@ -296,17 +296,15 @@ static int l_name(lua_State *L) {
     return 1;
 }
 
-/* type(text) → its usual spelling ("caa" → "CAA"). Raises usage. */
+/* type(text) → its usual spelling ("caa" and "TYPE257" → "CAA"). Raises usage. */
 static int l_type(lua_State *L) {
     uint16_t type;
+    char name[16];
     sr_err err = {0};
     const char *text = luaL_checkstring(L, 1);
     if (sr_dns_type(text, &type, &err) != 0) return sr_throw(L, &err);
-    luaL_Buffer b;
-    luaL_buffinit(L, &b);
-    for (const char *c = text; *c; c++)
-        luaL_addchar(&b, *c >= 'a' && *c <= 'z' ? (char)(*c - 32) : *c);
-    luaL_pushresult(&b);
+    sr_dns_type_name(type, name);
+    lua_pushstring(L, name);
     return 1;
 }
 

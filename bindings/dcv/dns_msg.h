@@ -107,6 +107,8 @@ int sr_dns_name_wire(const char *text, uint8_t ret_wire[255], size_t *ret_len,
                      sr_err *err);
 /* Whether there is such a record type; the error suggests one. */
 int sr_dns_type(const char *text, uint16_t *ret_type, sr_err *err);
+/* Its usual spelling: "CAA" also for "type257". */
+void sr_dns_type_name(uint16_t type, char ret_name[16]);
 /* "NXDOMAIN", "RCODE42"; valid until the next call of this thread. */
 const char *sr_dns_rcode_name(int rcode);
 /* -1: there is none of that name. */

@@ -115,7 +115,7 @@ static const char *const known_types[] = {
 
 int sr_dns_type(const char *text, uint16_t *ret_type, sr_err *err) {
     ldns_rr_type type = ldns_get_rr_type_by_name(text);
-    if (type != 0) {
+    if (type > 0 && type <= 65535) {
         *ret_type = (uint16_t)type;
         return 0;
     }
@@ -128,6 +128,12 @@ int sr_dns_type(const char *text, uint16_t *ret_type, sr_err *err) {
                    "PTR, SOA and TXT are the usual ones, TYPE257 names one by number",
                    text, close ? "; did you mean " : "", close ? close : "",
                    close ? "?" : ";");
+}
+
+void sr_dns_type_name(uint16_t type, char ret_name[16]) {
+    char *name = ldns_rr_type2str((ldns_rr_type)type);
+    snprintf(ret_name, 16, "%s", name ? name : "");
+    free(name);
 }
 
 /* ---------------------------------------------------------------- response codes */

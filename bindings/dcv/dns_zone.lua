@@ -23,8 +23,12 @@ local zones = {}
 ---@field servers dns.Server[]? their addresses (of authoritative)
 ---@field unresolved string[]? names without any address (of authoritative)
 
---- The SOA record that speaks for `name` in a message, or nil.
+--- The SOA record that speaks for `name` in a message, or nil. Behind an alias it speaks
+--- for the alias's target.
 local function soa_for(message, name)
+  for _, record in ipairs(message.answer) do
+    if record.type == "CNAME" and record.name == name then return nil end
+  end
   for _, list in ipairs{message.answer, message.authority} do
     for _, record in ipairs(list) do
       if record.type == "SOA" and query.within(name, record.name) then return record end

@@ -55,6 +55,14 @@ test("every type that DNS for certificates needs comes back in parts", function(
   t:equal(ask(server, "example.test", "SOA").records[1].mname, "ns1.example.test")
 end)
 
+test("a type may be given by number", function(t)
+  local server = serve(t)
+  server:set("example.test", "CAA", '0 issue "ca.example"')
+  t:equal(ask(server, "example.test", "type257").records[1].tag, "issue")
+  server:set("example.test", "TYPE65280", "\\# 2 abcd")
+  t:equal(ask(server, "example.test", "TYPE65280"):values(), {"\\# 2 abcd"})
+end)
+
 test("an absent name and an absent type are two things", function(t)
   local server = serve(t, {zones = {["example.test"] = {negative_ttl = 17}}})
   local answer = ask(server, "no.example.test", "A")

@@ -24,9 +24,11 @@ end
 test("the zone of a name is found, whatever the name is", function(t)
   local server = two_families(t)
   server:set("alias.example.test", "CNAME", "x.sub.example.test")
+  server:set("alias.sub.example.test", "CNAME", "x.example.test")
   for name, zone in pairs{["example.test"] = "example.test",
     ["a.b.c.example.test"] = "example.test", ["alias.example.test"] = "example.test",
     ["below.alias.example.test"] = "example.test",
+    ["alias.sub.example.test"] = "sub.example.test",
     ["_acme-challenge.sub.example.test"] = "sub.example.test"} do
     t:equal(dns.zone{name = name, servers = server.address}.name, zone, name)
   end
