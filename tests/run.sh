@@ -34,7 +34,7 @@ command_of() {
 
 # A test server that is missing fails the run; nothing is skipped.
 for tool in pebble pebble-challtestsrv openssl curl tmux luacheck clang-format valgrind \
-  knotd kdig named; do
+  knotd kdig knsupdate named; do
   command -v $tool >/dev/null || { echo "$tool is missing; run make test"; exit 1; }
 done
 [ "$1" = --part ] && { "$2"; exit; }

@@ -4,11 +4,13 @@ local acme = require "acme"
 local dcv = require "dcv"
 local dns = require "dns"
 local dns01 = require "dns01"
+local dns_server = require "dns_server"
 local deploy = require "deploy"
 local estate_home = require "estate_home"
 local fs = require "fs"
 local peers = require "dns_peers"
 local pebble = require "pebble"
+local process = require "process"
 local stream = require "stream"
 local task = require "task"
 local time = require "time"
@@ -174,4 +176,40 @@ test("secrun renew gets a wildcard by dns-01, with a key from a secret file",
     fs.write(knot.dir .. "/tsig", "b3RoZXIgc2VjcmV0", {mode = "0600"})
     estate_home.expect(estate_home.renew(home, "--force"), 1, "wild +FAILED",
       "dns%-01 for .*example.test: .*the secret differs")
+  end)
+
+test("Knot's own tools use the sandbox's server: questions, TCP, signed updates",
+  function(t)
+    local key = dns.key{name = "update.test", secret = "c2VjcnVuIGtub3QgdGVzdA=="}
+    local server = dns_server.start{zones = {[ZONE] = {keys = {key}}}}
+    t:defer(function() server:close() end)
+    server:set("www.example.test", "CNAME", "web.example.test")
+    server:set("web.example.test", "A", "192.0.2.80")
+    server:set("big.example.test", "TXT", ("x"):rep(2000))
+    local function kdig(...)
+      return process.run{argv = {"kdig", "@127.0.0.1", "-p", tostring(server.port),
+        "+noedns", ...}}.stdout
+    end
+    local text = kdig("www.example.test", "A")
+    for _, line in ipairs{"status: NOERROR", "Flags: qr aa rd",
+      "www.example.test.%s+300%s+IN%s+CNAME%s+web.example.test.",
+      "web.example.test.%s+300%s+IN%s+A%s+192.0.2.80"} do
+      assert(text:find(line), text)
+    end
+    text = kdig("big.example.test", "TXT")
+    assert(text:find "From 127.0.0.1@%d+%(TCP%)", text)
+    text = kdig("no.example.test", "TXT")
+    assert(text:find "NXDOMAIN" and text:find "IN%s+SOA%s+ns1.example.test.", text)
+    local update = ("server 127.0.0.1 %d\nzone %s.\n"):format(server.port, ZONE)
+      .. "update add a.example.test. 60 TXT \"from knsupdate\"\nsend\n"
+    local function knsupdate(secret)
+      return process.run{argv = {"knsupdate", "-y", "hmac-sha256:update.test:" .. secret},
+        stdin = update, check = false}
+    end
+    t:equal(knsupdate("c2VjcnVuIGtub3QgdGVzdA==").status, 0)
+    t:equal(server:values("a.example.test", "TXT"), {"from knsupdate"})
+    server:remove "a.example.test"
+    local refused = knsupdate "b3RoZXIgc2VjcmV0IG9mIG91cnM="
+    t:equal(server:values("a.example.test", "TXT"), {})
+    assert((refused.stdout .. refused.stderr):find "BADSIG", refused.stderr)
   end)
