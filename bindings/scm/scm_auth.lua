@@ -42,7 +42,10 @@ local tokens = {} -- by URL and client id
 local function token_of(options, network)
   local key = options.token_url .. "\n" .. options.client_id
   local known = tokens[key]
-  if known and known.client_secret == options.client_secret then return known end
+  if known and known.client_secret == options.client_secret then
+    known.network = network -- that of the latest connection: its CA, its proxy
+    return known
+  end
   local token = setmetatable({
     url = options.token_url, client_id = options.client_id, scope = options.scope,
     client_secret = options.client_secret, network = network,

@@ -180,6 +180,8 @@ function scm_enroll.enroll(self, options)
     .. "before sending it again", {code = "BAD_ANSWER", unanswered = true})
 end
 
+scm_enroll.custom_fields, scm_enroll.read_csr = custom_fields, read_csr
+
 -------------------------------------------------------------------- finding
 
 local FIND = {

@@ -16,7 +16,8 @@ local scm_list = require "scm_list"
 local scm_resource = {}
 
 -- Resources with functions of their own, by module.
-local OWN = {ssl = "scm_ssl", dcv = "scm_dcv", organization = "scm_organization"}
+local OWN = {ssl = "scm_ssl", smime = "scm_smime", device = "scm_device", dcv = "scm_dcv",
+  organization = "scm_organization"}
 
 local by_resource -- resource → verb → operation
 
@@ -76,14 +77,22 @@ local function parameters_of(op, given)
   return {[only] = given}
 end
 
---- The method for an operation.
-local function method_of(op)
+--- The function as a method: "c.ssl.list{}" says what is wrong with it.
+local function guarded(name, fn)
+  return function(self, ...)
+    local meta = getmetatable(self)
+    if type(meta) ~= "table" or meta.__name ~= "scm.resource" then
+      errors.raise("usage", ("%s is a method; write c.%s with a colon"):format(name,
+        name:gsub("%.", ":")), {code = "BAD_ARGUMENT"})
+    end
+    return fn(self, ...)
+  end
+end
+
+--- The function for an operation.
+local function call_of(op)
   local lists = op.result == "list" and op.method == "GET"
   return function(self, given, options)
-    if not getmetatable(self) or getmetatable(self).__name ~= "scm.resource" then
-      errors.raise("usage", ("%s is a method; write a colon before it"):format(op.name),
-        {code = "BAD_ARGUMENT"})
-    end
     local parameters = parameters_of(op, given)
     if lists then return scm_list.open(self.conn, op.name, parameters, options) end
     return scm_call.run(self.conn, op.name, parameters, options or {})
@@ -103,15 +112,14 @@ local function class_of(name)
     __name = "scm.resource",
     __index = function(_, verb)
       if methods[verb] then return methods[verb] end
-      if own[verb] then return own[verb] end
       if type(verb) ~= "string" then return nil end
       local op = verbs[verb]
-      if not op then
+      if not op and not own[verb] then
         local names = names_of(verbs)
         for more in pairs(own) do names[#names + 1] = more end
         unknown(("c.%s has no %s"):format(name, verb), verb, names)
       end
-      methods[verb] = method_of(op)
+      methods[verb] = guarded(name .. "." .. verb, own[verb] or call_of(op))
       return methods[verb]
     end,
     __tostring = function() return "scm.resource " .. name end,

@@ -156,3 +156,43 @@ test("a collect has a connection of its own", function(t)
   t:raises(function() c.ssl:collect(7) end, "pending")
   t:equal(c.ssl:get(7).status, "Applied")
 end)
+
+test("certificates of persons and devices: enrolled by names, collected alike", QUICK,
+  function(t)
+    local json = require "json"
+    local function profiles() return json.array{{id = 9, name = "Standard"}} end
+    local function collect(request, n)
+      if n == 1 then return fake.fail(-183, "Certificate is not collectable.") end
+      t:equal(request.query.format, "base64")
+      return {status = 200, body = FILES.pemia}
+    end
+    local server = fake.start(t, {
+      ["GET /api/organization/v1"] = function()
+        return json.array{{id = 5, name = "Example Corp"}}
+      end,
+      ["GET /api/smime/v1/types"] = profiles, ["GET /api/device/v1/types"] = profiles,
+      ["POST /api/smime/v1/enroll"] = function()
+        return {orderNumber = 12345, backendCertId = "12345"}
+      end,
+      ["POST /api/device/v1/enroll"] = function()
+        return {deviceCertId = 77, status = "APPROVED"}
+      end,
+      ["GET /api/smime/v1/collect/{id}"] = collect,
+      ["GET /api/device/v1/collect/{id}"] = collect})
+    local c = server:connect()
+    local csr = x509.csr{key = key, names = {"a.test"}}
+    local id = c.smime:enroll{org = "Example Corp", profile = "Standard", csr = csr,
+      email = "ann@a.test", first_name = "Ann", last_name = "A"}
+    t:equal(id, "12345")
+    t:equal(server.asked[#server.asked].json, {orgId = 5, certType = 9, csr = csr:pem(),
+      email = "ann@a.test", firstName = "Ann", lastName = "A"})
+    t:equal(c.smime:wait{id = id, key = key}.pem, leaf:pem() .. middle:pem())
+    id = c.device:enroll{org = 5, profile = "standard", csr = csr,
+      optional_fields = {dnsName = "a.test"}}
+    t:equal(server.asked[#server.asked].json.optionalFields,
+      {{name = "dnsName", value = "a.test"}})
+    t:equal(c.device:wait{id = id, key = key}.cert:pem(), leaf:pem())
+    t:raises(function() c.device:collect "77" end, "usage", "positive integer")
+    t:raises(function() c.smime:enroll{org = 5, profile = 9, csr = csr} end, "usage",
+      "email")
+  end)
