@@ -12,8 +12,15 @@ local policy = require "policy"
 local scm_estate = require "scm_estate"
 local textable = require "textable"
 
-local function challenge_of(e, certificate)
-  return challenges.shown(estate.of(e, certificate, "challenge"))
+--- Who issues it, and how its names are proven: for SCM the face that the settings use.
+local function issuer_of(e, certificate)
+  if estate.channel(e, certificate) == "acme" then
+    return estate.of(e, certificate, "acme").directory,
+      challenges.shown(estate.of(e, certificate, "challenge"))
+  end
+  local settings = estate.of(e, certificate, "scm")
+  return ("SCM, %s face, %s"):format(settings.oauth and "admin" or "classic",
+    settings.org or certificate.org or "no organization"), "by SCM"
 end
 
 --- What the policies say, as a word and a reason, and the exit status for it.
@@ -38,8 +45,8 @@ function main(words)
   for i, certificate in ipairs(e.certificates) do
     local verdict, code = verdict_of(e, certificate)
     if code ~= 0 and status ~= 2 then status = code end
-    rows[i] = {certificate.name, table.concat(certificate.domains, " "),
-      estate.of(e, certificate, "acme").directory, challenge_of(e, certificate),
+    local ca, challenge = issuer_of(e, certificate)
+    rows[i] = {certificate.name, table.concat(certificate.domains, " "), ca, challenge,
       certificate.install.dir,
       certificate.reload and table.concat(certificate.reload, " ") or "nothing", verdict}
   end

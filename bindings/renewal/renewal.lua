@@ -81,10 +81,15 @@ end
 
 --- Everything the flow needs, as plain values; secrets stay references.
 local function input_of(e, certificate)
+  local channel = estate.channel(e, certificate)
+  local by_acme = channel == "acme" or nil
   return {
-    certificate = certificate, acme = estate.of(e, certificate, "acme"),
-    challenge = estate.of(e, certificate, "challenge"), state = e.state, keep = e.keep,
+    channel = channel, certificate = certificate,
+    acme = by_acme and estate.of(e, certificate, "acme"),
+    challenge = by_acme and estate.of(e, certificate, "challenge"),
+    scm = channel == "scm" and estate.of(e, certificate, "scm") or nil,
     policies = estate.of(e, certificate, "policies"), folder = e.folder,
+    state = e.state, keep = e.keep,
     request = estate.request(e, certificate),
   }
 end
@@ -135,10 +140,11 @@ function renewal.start(engine, e, certificate, options)
     return {id = flow.retry(db, last.id).id, created = false}
   end
   input.forced, input.retry = options.forced, options.retry
-  input.adopt = left_behind(e, certificate)
+  input.adopt = input.acme and left_behind(e, certificate) or nil
   local started, err = try(engine.start, engine, renewal.FLOW, input, {
     id = ("%s/%d"):format(dedup_of(certificate), math.floor(time.now() * 1000)),
-    dedup = dedup_of(certificate), org = certificate.org, ca = input.acme.directory,
+    dedup = dedup_of(certificate), org = certificate.org,
+    ca = input.acme and input.acme.directory or "scm",
     actor = options.actor})
   if started then return started end
   if err.code == "FLOW_INPUT" and err.id then return {id = err.id, created = false} end

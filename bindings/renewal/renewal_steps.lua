@@ -13,6 +13,7 @@ local policy = require "policy"
 local renewal_account = require "renewal_account"
 local renewal_key = require "renewal_key"
 local renewal_solver = require "renewal_solver"
+local renewal_scm = require "renewal_scm"
 local time = require "time"
 local x509 = require "x509"
 
@@ -122,6 +123,17 @@ function steps.collect(id, input, record, spki)
   local leaf = x509.read(blocks[1])
   return {pem = table.concat(blocks), sha256 = leaf.sha256, serial = leaf.serial,
     not_before = leaf.not_before, not_after = leaf.not_after}
+end
+
+--- The signing request for SCM.
+function steps.csr(id, input, spki)
+  return renewal_scm.csr(input, renewal_key.read(key_path(id, input), spki))
+end
+
+--- The certificate from SCM; raises pending while it is not decided.
+function steps.collect_scm(id, input, enrolled, spki)
+  return renewal_scm.collect(input, enrolled,
+    renewal_key.read(key_path(id, input), spki))
 end
 
 function steps.install(id, input, issued, spki)

@@ -58,7 +58,8 @@ local ESTATE = [[
 state = %q
 acme = {directory = %q, ca = %q, terms_agreed = true}
 challenge = {webroot = %q}
-orgs = {%s}
+orgs = {
+%s}
 certificates = {
   {name = "www", domains = {"www.example.com"}, org = "Example Corp",
     product = "PositiveSSL", owner = "web@example.com"},
@@ -69,14 +70,23 @@ certificates = {
 }
 ]]
 
+local ORG = [[
+  [%q] = {channel = "scm", scm = {url = %q, ca = %q, customer_uri = %q,
+    login = "api", password = secret "env:SECRUN_SANDBOX_PASSWORD_API", org = %q,
+    lag = "1s"}},
+]]
+
 local function estate_text(run)
   local orgs = {}
   for _, id in ipairs(run.scm.state.org_order) do
     local org = run.scm.state.orgs[id]
-    if not org.parent then orgs[#orgs + 1] = ("[%q] = {}"):format(org.name) end
+    if not org.parent then
+      orgs[#orgs + 1] = ORG:format(org.name, run.scm.url, run.folder .. "/tls-ca.pem",
+        run.scm.state.settings.customer_uri, org.name)
+    end
   end
   return ESTATE:format(run.folder .. "/state", run.scm.url .. "/v2/DV",
-    run.folder .. "/tls-ca.pem", run.folder .. "/webroot", table.concat(orgs, ", "))
+    run.folder .. "/tls-ca.pem", run.folder .. "/webroot", table.concat(orgs))
 end
 
 local function write_files(run)

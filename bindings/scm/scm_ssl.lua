@@ -195,14 +195,23 @@ local RENEW = {
 
 local SCHEDULED = {scheduled = true, started = true}
 
---- Where SCM itself is about to renew, only one of the two may.
-local function settle_auto_renewal(self, id, choice)
+local SETTLE = {
+  {name = "id", type = "integer", required = true, positive = true},
+  {name = "auto_renew", type = "enum", choices = "refuse|take_over", doc = "(refuse)"},
+}
+
+--- Where SCM itself is about to renew, only one of the two may: raises conflict (code
+--- AUTO_RENEWAL), or with "take_over" switches SCM's off.
+---@param options {id: integer, auto_renew: string?}
+function ssl:settle_auto_renewal(options)
+  options = args.check("c.ssl:settle_auto_renewal", SETTLE, options)
+  local id = options.id
   local details = ssl.get(self, id)
   local auto = details.autoRenewDetails or {}
   if not SCHEDULED[(auto.state or ""):lower()] then return end
-  if choice ~= "take_over" then
-    errors.raise("conflict", ("c.ssl:renew: SCM renews certificate %d by itself (%s%s); "
-      .. 'leave it to SCM, or give auto_renew = "take_over"'):format(id, auto.state,
+  if options.auto_renew ~= "take_over" then
+    errors.raise("conflict", ("SCM renews certificate %d by itself (%s%s); leave it to "
+      .. 'SCM, or give auto_renew = "take_over"'):format(id, auto.state,
       auto.daysBeforeExpiration and (", %d days before it expires"):format(
         auto.daysBeforeExpiration) or ""), {code = "AUTO_RENEWAL"})
   end
@@ -221,7 +230,7 @@ end
 ---@return integer id
 function ssl:renew(options)
   options = args.check("c.ssl:renew", RENEW, options)
-  settle_auto_renewal(self, options.id, options.auto_renew)
+  self:settle_auto_renewal{id = options.id, auto_renew = options.auto_renew}
   local answer = call(self, "ssl.renew", {sslId = options.id, csr = csr_text(options.csr),
     dcvMode = options.dcv_mode, dcvEmail = options.dcv_email})
   if type(answer) == "table" and math.type(answer.sslId) == "integer" then
