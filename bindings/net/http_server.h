@@ -75,9 +75,10 @@ void sr_httpd_request_unref(sr_httpd_request *req); /* NULL is fine */
 /* The taker is through: unanswered becomes 500, an unfinished stream is cut off; then its
  * reference goes. NULL is fine. */
 void sr_httpd_request_release(sr_httpd_request *req);
-/* Close the connection without a byte of an answer: for servers that act out failures. No
- * effect on a request that was answered. */
-void sr_httpd_request_cut(sr_httpd_request *req);
+/* Close the connection without an answer, or after a few raw bytes (what the socket takes
+ * at once): for servers that act out failures. No effect on a request that was answered.
+ */
+void sr_httpd_request_cut(sr_httpd_request *req, const void *data, size_t len);
 
 typedef struct sr_httpd_request_info {
     const char *method;

@@ -188,10 +188,11 @@ end
 
 --- Answer with nothing: the connection is closed; in a body's function, in the middle of the
 --- body. For servers that act out failures; the client cannot tell whether its request was
---- acted upon.
-function Request:drop()
+--- acted upon. `bytes`, if given, go out raw before: an answer that is no HTTP.
+---@param bytes string?
+function Request:drop(bytes)
   self._answered = true
-  self._handle:drop()
+  self._handle:drop(bytes)
   self._handle:finish(true)
 end
 

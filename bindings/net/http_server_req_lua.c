@@ -359,9 +359,12 @@ static int l_request_finish(lua_State *L) {
     return 0;
 }
 
-/* handle:drop() – no answer; the connection is closed. */
+/* handle:drop(bytes?) – no answer but these bytes; the connection is closed. */
 static int l_request_drop(lua_State *L) {
-    sr_httpd_request_cut(check_handle(L)->req);
+    size_t len = 0;
+    handle *h = check_handle(L);
+    const char *data = luaL_optlstring(L, 2, "", &len);
+    sr_httpd_request_cut(h->req, data, len);
     return 0;
 }
 

@@ -369,8 +369,12 @@ void sr_httpd_request_abort(sr_httpd_request *req) {
         req->stream.ready(req->stream.arg);
 }
 
-void sr_httpd_request_cut(sr_httpd_request *req) {
+void sr_httpd_request_cut(sr_httpd_request *req, const void *data, size_t len) {
     if (req->stage != REQ_TAKEN) return;
+    if (len && req->conn) {
+        req->conn->linger = true; /* the client is to read it */
+        (void)!send(req->conn->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
     req->stage = REQ_ANSWERED; /* so that nobody answers it, and nobody is told */
     req->gone = true;
     req->aborted = true;

@@ -30,6 +30,7 @@ local FAULT = {
   {name = "truncate", type = "boolean", doc = "cut the answer in the middle"},
   {name = "lose", type = "boolean", doc = "do the work, then close without an answer"},
   {name = "drop", type = "boolean", doc = "close at once, the work is not done"},
+  {name = "raw", type = "string", doc = "these bytes instead of an answer in HTTP"},
 }
 
 ---@return table faults
@@ -44,12 +45,12 @@ end
 function Faults:add(fault)
   fault = args.check("sandbox fault", FAULT, fault)
   local kinds = 0
-  for _, key in ipairs{"status", "slow", "truncate", "lose", "drop"} do
+  for _, key in ipairs{"status", "slow", "truncate", "lose", "drop", "raw"} do
     if fault[key] then kinds = kinds + 1 end
   end
   if kinds == 0 then
     errors.raise("usage",
-      "sandbox fault: one of status, slow, truncate, lose and drop is "
+      "sandbox fault: one of status, slow, truncate, lose, drop and raw is "
       .. "needed")
   end
   local armed = {left = fault.times or 1, skip = fault.skip or 0,
@@ -114,14 +115,16 @@ local function cut_body(response, req)
 end
 
 --- Serve a request through a fault: do_work() gives the regular response. nil: the answer is
---- lost, and the connection is to be closed.
+--- lost, and the connection is to be closed; after these bytes, if there are any.
 ---@param fault table
 ---@param req table
 ---@param do_work fun(): table
----@return table?
+---@return table? response
+---@return string? bytes
 function sandbox_faults.serve(fault, req, do_work)
   if fault.slow then task.sleep(args.duration(fault.slow)) end
   if fault.drop then return nil end
+  if fault.raw then return nil, fault.raw end
   if fault.status then return answer(fault) end
   local response = do_work()
   if fault.lose then return nil end

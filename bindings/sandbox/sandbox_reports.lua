@@ -26,7 +26,7 @@ local SOURCE = {[0] = "Enrollment Form", "Client Admin", "Web API", "Discovery",
   "SCEP", [7] = "MS Agent", [9] = "Bulk Request", [10] = "ACME", [11] = "EST",
   [12] = "REST API"}
 
-local AT_ONCE = 500 -- records looked at before others get their turn
+local AT_ONCE = 200 -- records looked at before others get their turn
 
 local function headers(kind)
   return {["Content-Type"] = "application/json;charset=UTF-8",

@@ -13,7 +13,7 @@ local ssl_list = {}
 
 local KEPT = 4       -- results of filters
 local FRESH = 60     -- seconds of the sandbox; expiry moves on without a change
-local AT_ONCE = 2000 -- records looked at before others get their turn
+local AT_ONCE = 500 -- records looked at before others get their turn
 
 -- ---------------------------------------------------------------- rows
 

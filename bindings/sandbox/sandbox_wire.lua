@@ -209,6 +209,7 @@ end
 function wire.date(call, instant, usual)
   if not instant then return nil end
   local asked = wire.text(call, "dateFormat")
+  if call.admin_face and call.state.settings.dates == "iso" then usual = "ISO_HMS" end
   local pattern = asked and (PATTERNS[asked:upper()] or asked) or PATTERNS[usual]
   if not formats[pattern] then formats[pattern] = compile(pattern) end
   local whole = math.floor(instant)

@@ -147,6 +147,20 @@ local function remember(server, req, path, face)
   server.count = server.count + 1
 end
 
+--- Setting collect_breaks: a connection on which `collect` was refused answers nonsense next.
+local MALFORMED = "\0\0HTP/1.1 2OO\r\n\r\n"
+
+local function connection_of(req)
+  return ("%s %d"):format(req.peer.address, req.peer.port)
+end
+
+local function take_broken(server, req)
+  local key = connection_of(req)
+  local broken = server.broken[key]
+  server.broken[key] = nil
+  return broken
+end
+
 local function handle(server, face, req)
   local path, private = normal_path(req.raw_path)
   local function work()
@@ -154,11 +168,18 @@ local function handle(server, face, req)
   end
   local control_call = path:find "^/control/"
   if not control_call then remember(server, req, path, face) end
+  if take_broken(server, req) then return req:drop(MALFORMED) end
   local fault = not control_call and server.faults:take(req.method, path)
-  if not fault then return work() end
-  local response = faults.serve(fault, req, work)
-  if response then return response end
-  req:drop()
+  local response, bytes
+  if fault then
+    response, bytes = faults.serve(fault, req, work) else response = work()
+  end
+  if not response then return req:drop(bytes) end
+  if server.state.settings.collect_breaks and path:find "/collect/"
+    and response.status >= 400 then
+    server.broken[connection_of(req)] = true
+  end
+  return response
 end
 
 -- ---------------------------------------------------------------- the server
@@ -223,7 +244,8 @@ end
 ---@return scm_server
 function scm_server.start(options)
   options = args.check("scm_server.start", START, options)
-  local server = setmetatable({requests = {}, count = 0, faults = faults.new(),
+  local server = setmetatable({requests = {}, count = 0, broken = {},
+    faults = faults.new(),
     routes = sandbox_route.new()}, Server)
   if options.tls ~= false then
     server.tls = loopback.certificate()

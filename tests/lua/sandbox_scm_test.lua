@@ -3,6 +3,7 @@
 
 local client = require "sandbox_client"
 local http = require "http"
+local stream = require "stream"
 local json = require "json"
 local task = require "task"
 
@@ -389,6 +390,20 @@ test("an answer is cut in the middle", function(t)
   scm.server:fault{truncate = true}
   t:raises(function() ask(scm) end)
   t:equal(ask(scm).status, 200)
+end)
+
+test("an answer is no HTTP, by fault and after a refused collect", function(t)
+  local scm = start(t, {settings = {collect_breaks = true}})
+  scm.server:fault{raw = "what?\r\n\r\n"}
+  t:raises(function() ask(scm) end, "protocol")
+  local conn <close> = stream.connect{host = "127.0.0.1", port = scm.server.classic.port}
+  local id = scm:enroll "www.example.com"
+  conn:write(("GET /api/ssl/v1/collect/%d HTTP/1.1\r\nHost: x\r\nlogin: api\r\n"
+    .. "password: api-password\r\ncustomerUri: sandbox\r\n\r\n"):format(id))
+  t:equal(conn:read(), "HTTP/1.1 400 Bad Request")
+  conn:read_until "Sectigo\"}"
+  conn:write "GET /api/ssl/v1 HTTP/1.1\r\nHost: x\r\n\r\n"
+  t:equal(conn:read(), "\0\0HTP/1.1 2OO")
 end)
 
 test("slow answers come by the clock", {clock = "virtual"}, function(t)

@@ -400,6 +400,25 @@ test("a seeded estate is a function of its seed, down to the signed bytes", func
   t:equal(collect(), first)
 end)
 
+test("dates come in the form asked for, or the one of the face", function(t)
+  local scm = start(t, {certificates = 1, settings = {dates = "iso"}})
+  local path = "/api/ssl/v1/20001"
+  local function requested(query) return scm:get(path .. (query or ""), 200).requested end
+  local month, day, year = requested():match "^(%d%d)/(%d%d)/(%d%d%d%d)$"
+  for name, want in pairs{EU = ("%s.%s.%s"):format(day, month, year),
+    uk = ("%s/%s/%s"):format(day, month, year), jp = ("%s/%s/%s"):format(year, month,
+      day),
+    ["yyyy'y'MM"] = ("%sy%s"):format(year, month)} do
+    t:equal(requested("?dateFormat=" .. name), want)
+  end
+  assert(requested "?dateFormat=US_HMS":find "^%d%d/%d%d/%d%d%d%d %d%d:%d%d:%d%d$")
+  local token = http.post(scm.server.token_url, nil, {form = {client_id = "sandbox-api",
+    grant_type = "client_credentials", client_secret = "sandbox-api-secret"}}):json()
+  local shown = http.get(scm.server.admin_url .. path,
+    {bearer = token.access_token}):json()
+  assert(shown.requested:find "^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ$")
+end)
+
 test("the vendor's quirks of paths are accepted", function(t)
   local scm = start(t, {certificates = 3})
   t:equal(#scm:get("/api/ssl/v1/", 200), 3)

@@ -27,6 +27,7 @@ soak "100,000 tasks at once" 120 tests/soak/tasks.lua 100000
 soak "300 flows under SIGKILL and SIGSTOP" 240 tests/soak/flows.lua 300
 soak "160 writers of one store killed" 300 tests/soak/store.lua 20
 soak "1,000 names in 20 zones by dns-01" 180 tests/soak/dns01.lua 1000
+soak "100,000 certificates of a sandbox" 240 tests/soak/sandbox.lua 100000
 soak "500 certificates from Pebble" 240 tests/soak/issue.lua 500
 
 echo
