@@ -47,9 +47,9 @@ static const char enter[] = "local module, name = ...\n"
 
 static void unlink_call(call *c) {
     call **at = &c->other->calls;
-    while (*at != c)
+    while (*at && *at != c)
         at = &(*at)->next;
-    *at = c->next;
+    if (*at) *at = c->next;
     c->other = NULL;
 }
 

@@ -35,6 +35,8 @@ local LOCK_AGAIN <const> = 0.25     -- seconds between two tries for the worker 
 local QUIET <const> = 0.02          -- seconds between two looks because of commits
 local BATCH <const> = 32            -- flows a claim takes at most
 local STAND_BY <const> = 1000       -- ms beyond a lease
+local TROUBLE_AGAIN <const> = 2    -- seconds after the store refused a claim
+local PASSING <const> = {BUSY = true, FULL = true, IO = true}
 local BACK_OFF <const>, BACK_OFF_MOST <const> = 500, 60000 -- ms
 
 local made = 0 -- engines in this VM: each has an owner of its own
@@ -55,13 +57,18 @@ end
 
 -- ---------------------------------------------------------------- one flow
 
---- The flow went nowhere because of us or the store: try again, later and later.
+--- The flow went nowhere because of us or the store: try again, later and later. What the
+--- store refuses is not the flow's fault and does not count as an attempt.
 function Engine:put_back(row, err)
-  local now = now_ms()
-  local wait = math.min(BACK_OFF_MOST, BACK_OFF * 2 ^ math.min(row.attempts, 10))
+  local now, attempts = now_ms(), row.attempts
+  local wait = math.min(BACK_OFF_MOST, BACK_OFF * 2 ^ math.min(attempts, 10))
+  if err.kind == "store" then
+    attempts, wait = attempts - 1, TROUBLE_AGAIN * 1000
+  end
   log.error("flow %s cannot run now: %s", row.id, tostring(err))
   local _, failure = try(self.db.batch, self.db, {rows.leave(row, {state = "ready",
-    available_at = now + math.floor(wait), error = value.encode_error(err)}, now)})
+    attempts = attempts, available_at = now + math.floor(wait),
+    error = value.encode_error(err)}, now)})
   if failure and failure.code ~= "FENCE" then
     self.orphans = true
     log.error("flow %s: %s", row.id, tostring(failure))
@@ -242,16 +249,33 @@ local function nothing_left(self, options)
   return self.stopping
 end
 
+--- One turn of the loop: claim, or how long to wait, or "idle" when nothing is due.
+local function turn(self, work)
+  self:try_lock()
+  local free = self.slots - self.count
+  local taken, blocked = 0, false
+  if free > 0 then taken, blocked = self:claim(work, free) end
+  if taken > 0 then return 0 end
+  return self:pause(blocked), self.count == 0
+end
+
+--- A store that is full or busy gets better without us; what runs stays where it is.
+local function is_passing(err)
+  return err.kind == "store" and PASSING[err.code] and not task.cancelled()
+end
+
 function Engine:loop(work, options)
+  local wait, idle, err
   while not nothing_left(self, options) do
-    self:try_lock()
-    local free = self.slots - self.count
-    local taken, blocked = 0, false
-    if free > 0 then taken, blocked = self:claim(work, free) end
-    if taken == 0 then
-      if options.once and self.count == 0 then return end
-      self.event:wait(self:pause(blocked))
+    wait, idle = try(turn, self, work)
+    if wait == nil then
+      err = idle
+      if not is_passing(err) then error(err, 0) end
+      log.error("no flow can be claimed: %s", tostring(err))
+      wait, idle = TROUBLE_AGAIN, false
     end
+    if idle and options.once then return end
+    if wait > 0 then self.event:wait(wait) end
   end
 end
 

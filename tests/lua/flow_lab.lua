@@ -31,12 +31,15 @@ end
 
 ---@param bodies table<string, string>
 ---@param options table? of the engine
-function flow_lab.new(t, bodies, options)
+---@param limits table? of the store
+function flow_lab.new(t, bodies, options, limits)
   local lab = setmetatable({dir = t:tmpdir()}, Lab)
   fs.chmod(lab.dir, "0700")
   fs.mkdir(lab.dir .. "/flows", {mode = "0700"})
   for name, text in pairs(bodies) do lab:body(name, text) end
-  lab.db = store.open(lab.dir .. "/secrun.db", {poll = "1h"})
+  limits = limits or {}
+  limits.poll = "1h"
+  lab.db = store.open(lab.dir .. "/secrun.db", limits)
   t:defer(function() lab.db:close() end)
   lab.engine = lab:engine_with(options)
   return lab

@@ -124,3 +124,35 @@ test("a wait that is parked for longer is not waited for", V, function(t)
   t:raises(function() lab.engine:wait("nope") end, "not_found")
   lab.engine:stop()
 end)
+
+test("a full disk stops flows where they are, and they go on when there is room", V,
+  function(t)
+    local lab = flow_lab.new(t, {fill = [[
+      function run(f, input)
+        local n = 0
+        for i = 1, 3 do
+          f:step("s" .. i, function() return ("x"):rep(30000) end)
+          n = n + 1
+          f:sleep(1)
+        end
+        return n
+      end]]}, {}, {max_size = 400000})
+    lab.db:exec "CREATE TABLE junk(x TEXT) STRICT"
+    lab:start("fill", nil, {id = "f"})
+    local full
+    repeat
+      full = select(2, try(lab.db.exec, lab.db, "INSERT INTO junk VALUES($x)",
+        {x = ("y"):rep(20000)}))
+    until full
+    t:equal(full.code, "FULL")
+    local g <close> = task.group()
+    g:spawn(lab.engine.run, lab.engine)
+    task.sleep(120)
+    t:equal(lab:get("f").state, "ready")
+    t:equal(lab:get("f").attempts <= 1, true)
+    lab.db:exec "DELETE FROM junk"
+    local found = lab.engine:wait("f", {timeout = "1h"}).f
+    t:equal({found.state, found.output}, {"ok", 3})
+    t:equal(#lab:steps "f", 6)
+    lab.engine:stop()
+  end)
