@@ -9,8 +9,11 @@ local cli = require "cli"
 local challenges = require "estate_challenge"
 local estate = require "estate"
 local policy = require "policy"
+local renewal = require "renewal"
+local schedule_list = require "schedule_list"
 local scm_estate = require "scm_estate"
 local textable = require "textable"
+local time = require "time"
 
 --- Who issues it, and how its names are proven: for SCM the face that the settings use.
 local function issuer_of(e, certificate)
@@ -32,6 +35,18 @@ local function verdict_of(e, certificate)
   if decision.verdict == "allow" then return "allow", 0 end
   local text = ("%s: %s (%s)"):format(decision.verdict, decision.reason, decision.rule)
   return text, policy.passes(decision) and 0 or 3
+end
+
+--- What `secrun serve` would fire, and when.
+local function schedules_of(entries)
+  local rows = {}
+  for i, entry in ipairs(entries) do
+    local fire = entry.schedule:next(time.now())
+    rows[i] = {entry.name, tostring(entry.schedule), entry.flow and "flow " .. entry.flow
+      or entry.run and table.concat(entry.run, " ") or entry.builtin,
+      fire and time.rfc3339(fire) or "never"}
+  end
+  return rows
 end
 
 function main(words)
@@ -64,6 +79,11 @@ function main(words)
   end
   if logins[1] then
     print(textable.format({"organization", "SCM", "approver"}, logins))
+  end
+  local entries = schedule_list.read(e.schedules)
+  print(textable.format({"schedule", "at", "starts", "next"}, schedules_of(entries)))
+  for _, text in ipairs(schedule_list.missing(entries, renewal.folders(e))) do
+    missing[#missing + 1] = text
   end
   for _, text in ipairs(missing) do
     io.stderr:write("missing here: ", textable.clean(text), "\n")

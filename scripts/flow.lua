@@ -32,6 +32,7 @@ local flow = require "flow"
 local flow_text = require "flow_text"
 local json = require "json"
 local process = require "process"
+local renewal = require "renewal"
 local store = require "store"
 
 local function show(opts, value, text)
@@ -116,7 +117,8 @@ function commands.fork(db, opts, id)
 end
 
 function commands.migrate(db, opts, id)
-  local result = flow.migrate(db, id, {to = opts.to, check = opts.check})
+  local result = flow.migrate(db, id, {to = opts.to, check = opts.check,
+    folders = not opts.to and opts.folders or nil})
   return show(opts, result, opts.check
     and ("flow %s can go on with the new source"):format(id)
     or ("flow %s goes on with the new source"):format(id))
@@ -139,6 +141,7 @@ local function command_of(words)
 end
 
 local function run(e, command, opts, ...)
+  opts.folders = renewal.folders(e)
   local db <close> = store.open(e.store, {create = false})
   return command(db, opts, ...)
 end

@@ -8,8 +8,10 @@
 --     }
 
 local args = require "args"
+local code = require "flow_code"
 local errors = require "errors"
 local schedule = require "schedule"
+local scripts = require "scripts"
 
 local schedule_list = {}
 
@@ -126,6 +128,29 @@ function schedule_list.read(list)
   end
   table.sort(entries, function(a, b) return a.name < b.name end)
   return entries, problems
+end
+
+--- What entries start and this machine lacks: flows without a body, scripts by no such name.
+---@param entries schedule_list.entry[]
+---@param folders string[] of flow bodies
+---@return string[] texts each with the schedule's name and the mend
+function schedule_list.missing(entries, folders)
+  local texts = {}
+  local function note(entry, format, ...)
+    texts[#texts + 1] = ("schedule %s: "):format(entry.name) .. format:format(...)
+  end
+  for _, entry in ipairs(entries) do
+    local _, err = try(code.read, entry.flow, folders)
+    if entry.flow and err then note(entry, "%s", err.message) end
+    if entry.run and not scripts.find(entry.run[1]) then
+      local names = {}
+      for i, script in ipairs(scripts.list()) do names[i] = script.name end
+      local close = args.suggest(entry.run[1], names)
+      note(entry, "there is no script %s%s", entry.run[1],
+        close and "; did you mean " .. close .. "?" or "; secrun help lists all")
+    end
+  end
+  return texts
 end
 
 return schedule_list

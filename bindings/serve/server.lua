@@ -63,6 +63,15 @@ local function secrets_of(e, org)
   return sources
 end
 
+--- Keep the schedules of an estate; what they lack is told.
+function Server:keep_schedules(e)
+  local entries = schedule_list.read(e.schedules)
+  for _, text in ipairs(schedule_list.missing(entries, renewal.folders(e))) do
+    log.warn("%s", text)
+  end
+  self.keeper:set(entries)
+end
+
 --- Read the estate file again. Raises usage with every mistake; then nothing has changed.
 function Server:reload()
   tell(("RELOADING=1\nMONOTONIC_USEC=%d"):format(time.mono() * 1000000 // 1))
@@ -78,7 +87,7 @@ function Server:reload()
     error(err, 0)
   end
   self.e, self.loaded = e, time.now()
-  self.keeper:set(schedule_list.read(e.schedules))
+  self:keep_schedules(e)
   self.reloaded:set()
   tell "READY=1"
   log.info("%s was read again", self.config)
@@ -217,7 +226,7 @@ local function open(options)
     vm = {secrets = function(org) return secrets_of(self.e, org) end}}
   self.keeper = scheduler.new{store = db, node = self.engine.owner,
     fire = function(entry, fire) return self:fire(entry, fire) end}
-  self.keeper:set(schedule_list.read(e.schedules))
+  self:keep_schedules(e)
   return self
 end
 

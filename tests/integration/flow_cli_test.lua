@@ -82,6 +82,24 @@ test("what failed is retried, forked and cancelled", LONG, function(t)
   t:equal(#home:json("flow", "list", "--state", "cancelled", "--json"), 1)
 end)
 
+test("a flow goes on with newer source if its history fits", LONG, function(t)
+  local home = home_of.new(t, {schedules = GATE})
+  local server = home:serve()
+  local id = fired(home, "gate", "waiting").id
+  server:kill "TERM"
+  server:wait "30s"
+  local path = home.dir .. "/flows/gate.lua"
+  local text = fs.read(path)
+  fs.write(path, (text:gsub('"begin"', '"start"')))
+  has(home:expect(1, "flow", "migrate", id, "--check"), '"begin"', '"start"')
+  fs.write(path, (text:gsub("tostring%(word%)", '"newer " .. %0')))
+  has(home:expect(0, "flow", "migrate", id, "--check"), "can go on with the new source")
+  has(home:expect(0, "flow", "migrate", id), "goes on with the new source")
+  home:expect(0, "flow", "signal", id, "open", '"word"')
+  home:serve()
+  t:equal(home:marks(1), {"newer word"})
+end)
+
 test("mistakes are one line, with what was meant", LONG, function(t)
   local home = home_of.new(t)
   local text = home:expect(1, "flow", "list")
