@@ -12,6 +12,8 @@ local time = require "time"
 
 local keep = {}
 
+local DAY = 86400
+
 local function stamp()
   return (time.rfc3339(time.now()):gsub("%.%d+", ""):gsub("[-:]", ""))
 end
@@ -20,6 +22,18 @@ end
 local function absolute(path)
   if path:find("^/") then return path end
   return fs.realpath(".") .. "/" .. path
+end
+
+--- Take away what backups that were killed left behind, which may be large; not what one
+--- may be writing now.
+local function sweep(folder)
+  for _, name in ipairs(fs.list(folder)) do
+    local path = folder .. "/" .. name
+    local stat = name:find("^%.secrun%-%x+") and fs.stat(path)
+    if stat and time.now() - stat.mtime > DAY then
+      fs.remove(path, {missing_ok = true})
+    end
+  end
 end
 
 --- Copy what is committed now to a new file.
@@ -31,6 +45,7 @@ function keep.backup(place, path, label)
   if not path then
     local folder = place:match("^(.*)/") .. "/backups"
     fs.mkdir(folder, {parents = true, mode = "0700"})
+    sweep(folder)
     path = ("%s/%s-%s.db"):format(folder, label or "secrun", stamp())
   end
   core.backup(place, path)

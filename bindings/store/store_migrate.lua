@@ -67,6 +67,17 @@ local function apply(db, entry)
   end)
 end
 
+--- Copy a store as it is before its schema changes. A process beside us that does the same in
+--- the same second has made the copy.
+local function save(db, version)
+  local path, err = try(keep.backup, db.place, nil, "before-schema-" .. version)
+  if err and err.kind ~= "conflict" then error(err, 0) end
+  if path then
+    log.info(("%s is brought to schema %d; as it was, it is in %s"):format(db.place,
+      version, path))
+  end
+end
+
 --- What a store has and lacks.
 ---@param db store.Db
 ---@param list table[]? store_schema by default
@@ -94,11 +105,7 @@ function migrate.run(db, list)
       .. "writing, for example with `secrun store check`"):format(db.place, has,
       missing[#missing].version), {code = "SCHEMA_OLDER"})
   end
-  if has > 0 then
-    log.info(("%s is brought to schema %d; as it was, it is in %s"):format(db.place,
-      missing[#missing].version, keep.backup(db.place, nil, "before-schema-"
-        .. missing[#missing].version)))
-  end
+  if has > 0 then save(db, missing[#missing].version) end
   db:exec(dialect.ddl.sqlite(TABLE))
   for _, entry in ipairs(missing) do apply(db, entry) end
 end
