@@ -9,6 +9,7 @@
 local args = require "args"
 local core = require "scm.core"
 local errors = require "errors"
+local http = require "http"
 local scm_auth = require "scm_auth"
 local scm_call = require "scm_call"
 local scm_list = require "scm_list"
@@ -147,6 +148,7 @@ function scm.connect(options)
   local own = {max_body = "64MiB", cert = options.cert, key = options.key,
     key_password = options.key_password}
   for name, value in pairs(network) do own[name] = value end
+  http.client(own) -- refuses options that there are not, before the first call does
   return setmetatable({
     url = base_url(options, auth.face), face = auth.face, auth = auth, http = own,
     retries = options.retries or 3, date_format = check_format(options), kept = {},

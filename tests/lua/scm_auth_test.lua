@@ -186,6 +186,7 @@ test("connect refuses what cannot be, and says what to do", function(t)
   refused("without its key", {password = false, cert = "x"})
   refused("either a password or cert", {cert = "x", key = "y"})
   refused("ISO, EU, US", {date_format = "DE"})
+  refused("did you mean proxy", {http = {proxi = "x"}})
   refused("password is missing", {password = false})
   full = {}
   refused("client_secret", {oauth = {client_id = "c"}})
