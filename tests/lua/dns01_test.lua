@@ -277,6 +277,28 @@ test("a provider that only writes whole record sets keeps what others wrote", fu
   t:equal(first:values(NAME, "TXT"), {"kept"})
 end)
 
+test("any program can be the driver; its failure is shown, no shell is in between",
+  function(t)
+    local first, folder = zone_pair(t), t:tmpdir()
+    local hook = folder .. "/hook"
+    fs.write(hook, '#!/bin/sh\n[ "$2" = other.test ] && { echo "no such zone"; exit 3; } >&2'
+      .. '\necho "$TOKEN $@" >>"' .. folder .. '/calls"\n', {mode = "0755"})
+    fs.write(folder .. "/token", "t0ken-of-the-api", {mode = "0600"})
+    local solver = solver_of(first, {dns = {driver = "exec", command = {hook},
+      env = {TOKEN = secret("file:" .. folder .. "/token")}}})
+    local one, value = authorization "example.test", dns01.value "a"
+    solver:present(one, challenge "a", "a")
+    solver:cleanup(one, challenge "a")
+    t:equal(fs.read(folder .. "/calls"),
+      ("t0ken-of-the-api add example.test %s %s 60\n"):format(NAME, value)
+        .. ("t0ken-of-the-api remove example.test %s %s\n"):format(NAME, value))
+    t:raises(function()
+      solver:present(authorization "other.test", challenge "a", "a")
+    end, nil, "dns%-01 for other.test: .*no such zone")
+    t:raises(function() dcv.solver{dns = {driver = "exec", command = {"hook"}}} end,
+      "usage", "absolute path")
+  end)
+
 test("drivers are found by name, and wrong ones are explained", function(t)
   assert(driver.load("dns", "rfc2136").description)
   t:raises(function() driver.load("dns", "rfc2163") end, "usage",
