@@ -281,8 +281,8 @@ test("any program can be the driver; its failure is shown, no shell is in betwee
   function(t)
     local first, folder = zone_pair(t), t:tmpdir()
     local hook = folder .. "/hook"
-    fs.write(hook, '#!/bin/sh\n[ "$2" = other.test ] && { echo "no such zone"; exit 3; } >&2'
-      .. '\necho "$TOKEN $@" >>"' .. folder .. '/calls"\n', {mode = "0755"})
+    fs.write(hook, '#!/bin/sh\n[ "$2" = other.test ] && { echo "no such zone" >&2; '
+      .. 'exit 3; }\necho "$TOKEN $@" >>"' .. folder .. '/calls"\n', {mode = "0755"})
     fs.write(folder .. "/token", "t0ken-of-the-api", {mode = "0600"})
     local solver = solver_of(first, {dns = {driver = "exec", command = {hook},
       env = {TOKEN = secret("file:" .. folder .. "/token")}}})
