@@ -69,18 +69,21 @@ local function rest(run, team, waits)
   return true
 end
 
-local function summary(failed, count)
-  local first
+--- The one error, or one about all of them; it names the steps that a retry repeats.
+local function summary(failed, count, seq)
+  local list, steps = {}, {}
   for i = 1, count do
-    if failed[i] then
-      first = first or failed[i]
+    local err = failed[i]
+    if err then
+      err.step = err.step or ("%s.%d"):format(seq, i)
+      list[#list + 1], steps[#steps + 1] = err, err.step
     end
   end
-  local n = 0
-  for _ in pairs(failed) do n = n + 1 end
-  if n == 1 then return first end
-  return errors.new{kind = first.kind, code = first.code, cause = first,
-    message = ("%d of %d branches failed, the first: %s"):format(n, count, first.message)}
+  local first = list[1]
+  if #list == 1 then return first end
+  return errors.new{kind = first.kind, code = first.code, cause = first, steps = steps,
+    message = ("%d of %d branches failed, the first: %s"):format(#list, count,
+      first.message)}
 end
 
 --- Call fn(item, i) for every item, each in a branch of its own.
@@ -132,7 +135,7 @@ function each.run(run, ctx, list, options, fn)
     error(sandbox.LEAVE, 0)
   end
   if options.errors then return results, failed end
-  if next(failed) ~= nil then error(summary(failed, count), 0) end
+  if next(failed) ~= nil then error(summary(failed, count, seq), 0) end
   return results
 end
 

@@ -238,7 +238,30 @@ function steer.signal(db, id, topic, payload, options)
   return results[1].changes > 0
 end
 
---- Let a flow that failed, is dead or was cancelled go on where it stopped: the step that
+--- The steps whose errors ended the flow.
+local function failed_steps(db, row)
+  local err = row.error and value.decode_error(row.error) or {}
+  if err.steps then return err.steps end
+  if err.step then return {err.step} end
+  if row.state ~= "failed" then return {} end
+  local last = db:row("SELECT seq FROM step WHERE flow = $id AND status = 'err' AND kind "
+    .. "<> 'branch' ORDER BY ended_at DESC LIMIT 1", {id = row.id})
+  return last and {last.seq} or {}
+end
+
+--- Have a failed step done again: its row goes, and those of the branches it lies in.
+local function forget(batch, id, seq)
+  batch[#batch + 1] = {"DELETE FROM step WHERE flow = $id AND seq = $seq AND status = "
+    .. "'err'", {id = id, seq = seq}}
+  local branch = seq:match "^(.*)%.%d+$"
+  while branch do
+    batch[#batch + 1] = {"DELETE FROM step WHERE flow = $id AND seq = $seq AND kind = "
+      .. "'branch'", {id = id, seq = branch}}
+    branch = branch:match "^(.*)%.%d+$"
+  end
+end
+
+--- Let a flow that failed or is dead go on where it stopped: the step that
 --- failed is done again. One that waits is made due.
 ---@return table flow
 function steer.retry(db, id)
@@ -256,23 +279,7 @@ function steer.retry(db, id)
     .. "error = NULL, finished_at = NULL, updated_at = $now, deadline = CASE WHEN "
     .. "deadline <= $now THEN NULL ELSE deadline END WHERE id = $id AND state = $state",
     {id = id, now = now, state = row.state}, expect = 1, code = "FLOW_STATE"}}
-  local err = row.error and value.decode_error(row.error)
-  local failed = err and err.step
-  if row.state == "failed" and not failed then
-    local last = db:row("SELECT seq FROM step WHERE flow = $id AND status = 'err' AND "
-      .. "kind <> 'branch' ORDER BY ended_at DESC LIMIT 1", {id = id})
-    failed = last and last.seq
-  end
-  if failed then
-    batch[#batch + 1] = {"DELETE FROM step WHERE flow = $id AND seq = $seq AND status = "
-      .. "'err'", {id = id, seq = failed}}
-    local branch = failed:match "^(.*)%.%d+$"
-    while branch do
-      batch[#batch + 1] = {"DELETE FROM step WHERE flow = $id AND seq = $seq AND kind = "
-        .. "'branch'", {id = id, seq = branch}}
-      branch = branch:match "^(.*)%.%d+$"
-    end
-  end
+  for _, seq in ipairs(failed_steps(db, row)) do forget(batch, id, seq) end
   db:batch(batch)
   return steer.get(db, id)
 end

@@ -591,6 +591,36 @@ test("retry does the failed step again; fork repeats from a step on", V, functio
   t:equal(read_lines(log)[5], "two y/2")
 end)
 
+test("retry repeats every branch that failed and no other", V, function(t)
+  local lab = flow_lab.new(t, {fan = NOTE .. [[
+    function run(f, input)
+      return f:each({1, 2, 3}, {}, function(n)
+        f:step("first", function() note(input, "first " .. n) end)
+        if n == 3 then
+          if not require("fs").exists(input.log .. ".ok") then error("plain", 0) end
+          return 3
+        end
+        return f:step("second", function()
+          if n == 2 and not require("fs").exists(input.log .. ".ok") then
+            error("not yet", 0)
+          end
+          note(input, "second " .. n)
+          return n
+        end)
+      end)
+    end]]})
+  local log = lab.dir .. "/log"
+  lab:start("fan", {log = log}, {id = "x"})
+  lab:run()
+  t:equal(lab:get("x").error.steps, {"1.2.2", "1.3"})
+  fs.write(log .. ".ok", "")
+  flow.retry(lab.db, "x")
+  t:equal(lab:finish("x").output, {1, 2, 3})
+  local lines = read_lines(log)
+  table.sort(lines)
+  t:equal(lines, {"first 1", "first 2", "first 3", "second 1", "second 2"})
+end)
+
 test("budgets bound flows at a time and flows begun a period", V, function(t)
   local lab = flow_lab.new(t, {slow = [[
     function run(f) f:step("s", function() require("task").sleep(10) end) end]]})
