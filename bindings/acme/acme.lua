@@ -7,6 +7,7 @@
 --     install(result.pem, result.key)
 --     result:done()
 
+local acme_account = require "acme_account"
 local acme_order = require "acme_order"
 local args = require "args"
 local client = require "acme_client"
@@ -31,7 +32,7 @@ local NEEDS_EAB = URN .. "externalAccountRequired"
 ---@class acme.Account
 ---@field client acme.Client
 ---@field roots string? PEM; issued chains must lead to one of them
-local Account = {}
+local Account = acme_account.methods
 Account.__index = Account
 
 -- newOrder requests overlap badly on some CAs, so they pass one by one per directory, from
@@ -260,7 +261,7 @@ end
 
 --- Remember the account's URL beside the key, before anything else is asked: an EAB
 --- credential may be good for one registration only.
-local function remember(self)
+function Account:remember()
   if not self.cache then return end
   fs.write(self.cache, json.encode{directory = self.client.url, url = self.client.kid,
     thumbprint = self:thumbprint(), eab_kid = self.eab and self.eab.kid}, {mode = "0600"})
@@ -289,7 +290,7 @@ local function register(self)
   local listing = self.client:directory()
   local url = not self.new_key and find(self, listing) or create(self, listing)
   self.client.kid = url
-  remember(self)
+  self:remember()
 end
 
 --- A CA that was reset no longer knows the account: register the same key once more.
@@ -300,7 +301,7 @@ local function reregister(self)
   if self.registered_again then return false end
   self.registered_again = true
   self.client.kid = create(self, self.client:directory())
-  remember(self)
+  self:remember()
   return true
 end
 
@@ -373,6 +374,7 @@ function acme.account(options)
     terms_agreed = options.terms_agreed,
     roots = options.roots,
     new_key = made,
+    key_file = from_file and options.key.file or nil,
     cache = from_file and options.key.file .. ".account.json" or nil,
     gate = gate.new(),
     client = client.new{
@@ -386,6 +388,7 @@ function acme.account(options)
       or gate.new("newOrder " .. options.directory)
   end
   self.serial = options.serial_orders ~= false
+  self:settle_key_change()
   self.client.kid = recall(self)
   if not self.client.kid then register(self) end
   self.client.reregister = function() return reregister(self) end

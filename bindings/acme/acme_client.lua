@@ -221,8 +221,9 @@ end
 ---@private
 function Client:send(url, payload, options)
   for attempt = 1, self.nonce_tries do
-    local body = core.sign{key = self.key, url = url, nonce = self:take_nonce(),
-      kid = not options.jwk and self.kid or nil, payload = payload or ""}
+    local body = core.sign{key = options.key or self.key, url = url,
+      nonce = self:take_nonce(), kid = not options.jwk and self.kid or nil,
+      payload = payload or ""}
     local reply = self:exchange("POST", url, body, options)
     if reply.status < 300 then return reply end
     if not is_bad_nonce(reply) then error(self:failure(reply, options.what, url), 0) end
@@ -242,8 +243,8 @@ end
 --- repeated when the answer may be lost.
 ---@param url string
 ---@param payload string? JSON
----@param options {what: string, jwk: boolean?, once: boolean?, accept: string?,
----  max_body: integer?}
+---@param options {what: string, jwk: boolean?, key: x509.key?, once: boolean?,
+---  accept: string?, max_body: integer?} key: another than the account's
 ---@return table reply status, headers, body
 function Client:post(url, payload, options)
   local function attempt() return self:send(url, payload, options) end

@@ -250,7 +250,7 @@ static sr_key *key_field(lua_State *L, int idx) {
 static const sr_arg sign_args[] = {
     {"key", SR_ANY, SR_REQUIRED, NULL, "private account key"},
     {"url", SR_STRING, SR_REQUIRED, NULL, "URL of the request"},
-    {"nonce", SR_STRING, SR_REQUIRED, NULL, "a fresh nonce"},
+    {"nonce", SR_STRING, 0, NULL, "a fresh nonce; none inside a key change"},
     {"kid", SR_STRING, 0, NULL, "account URL; without it the public key is embedded"},
     {"payload", SR_STRING, 0, "", "JSON, empty for POST-as-GET"},
     {0}};

@@ -200,3 +200,27 @@ test("an order that nobody wrote down is found in the account's list", LONG, fun
   one:finalize(x509.csr{key = x509.key{}, names = {"a.test"}}):wait("valid")
   t:equal({a:find_order{names = {"a.test"}}}, {nil, true}, "one that is done is none")
 end)
+
+test("an account changes contact and key, revokes both ways, and ends", LONG, function(t)
+  local ca = pebble.start(t)
+  local file = t:tmpdir() .. "/account.pem"
+  local a = account(t, ca, {key = {file = file}})
+  t:equal(a:update{contact = {"mailto:pki@example.test"}}.contact,
+    {"mailto:pki@example.test"})
+  for _, kind in ipairs{"p256", "p384", "rsa2048"} do
+    t:equal(a:change_key{type = kind}.type, kind)
+    t:equal(a:document().status, "valid", kind)
+  end
+  local again = account(t, ca, {key = {file = file}})
+  t:equal(again:url(), a:url())
+  local one = issue(t, ca, again, {"one.example.test"})
+  local two = issue(t, ca, again, {"two.example.test"})
+  t:equal(again:revoke{cert = one.chain[1], reason = "superseded"}, true)
+  t:equal(again:revoke{cert = one.chain[1]}, false)
+  t:equal(a:revoke{cert = two.chain[1], key = two.key, reason = "keyCompromise"}, true)
+  local other = account(t, ca, {key = x509.key{}})
+  t:raises(function() again:change_key() other:change_key{key = again.client.key} end,
+    "conflict", "another account")
+  again:deactivate()
+  t:raises(function() again:order{names = {"three.example.test"}} end, "auth")
+end)

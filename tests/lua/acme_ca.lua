@@ -4,8 +4,8 @@
 --     local a = ca:account()
 --     ca.calls.finalize    -- how often it was asked
 --
--- A hook is named like the endpoint (directory, nonce, account, order, get_order, authz,
--- challenge, finalize, certificate). It gets the function that does the regular work and
+-- A hook is named like the endpoint (directory, nonce, account, acct, key_change, revoke,
+-- order, get_order, authz, challenge, finalize, certificate). It gets the function that does the regular work and
 -- gives its reply, and the request's payload; it returns the reply to send.
 
 local acme = require "acme"
@@ -73,17 +73,40 @@ fake.work = work
 
 function work.directory(ca)
   return fake.json{newNonce = ca.url .. "/nonce", newAccount = ca.url .. "/account",
-    newOrder = ca.url .. "/order", meta = json.null}
+    newOrder = ca.url .. "/order", keyChange = ca.url .. "/key_change",
+    revokeCert = ca.url .. "/revoke", meta = json.null}
 end
 
 function work.nonce() return {status = 200} end
 
 function work.account(ca, payload)
-  if payload.onlyReturnExisting and not ca.registered then
+  local known = ca.registered and (not ca.key or json.encode(ca.key) == ca.asked_by)
+  if payload.onlyReturnExisting and not known then
     return fake.problem(400, "accountDoesNotExist", "no such account")
   end
   ca.registered = true
   return fake.json({status = "valid"}, 201, {Location = ca.url .. "/acct/1"})
+end
+
+--- The account itself: what it is, and changes of it.
+function work.acct(ca, payload)
+  ca.contact = payload.contact or ca.contact
+  return fake.json{status = payload.status or "valid", contact = ca.contact}
+end
+
+--- The key of the account is that of the inner JWS from now on.
+function work.key_change(ca, inner)
+  local head = json.decode(encoding.base64url_decode(inner.protected))
+  local payload = json.decode(encoding.base64url_decode(inner.payload))
+  ca.change = {head = head, payload = payload}
+  ca.key = head.jwk
+  return fake.json{status = "valid"}
+end
+
+function work.revoke(ca, payload)
+  if ca.revoked then return fake.problem(400, "alreadyRevoked", "it was") end
+  ca.revoked = payload
+  return {status = 200}
 end
 
 function work.order(ca, payload)
@@ -153,6 +176,8 @@ local function breach(ca, name, request)
   if not ca.fresh[head.nonce] then return "a nonce that is not fresh" end
   ca.fresh[head.nonce] = nil
   if head.url ~= ca.url .. request.raw_path then return "signed for " .. head.url end
+  ca.asked_by = head.jwk and json.encode(head.jwk)
+  if name == "revoke" and head.jwk then return end
   if (head.jwk ~= nil) ~= (name == "account") then return "jwk and kid mixed up" end
   if head.kid and head.kid ~= ca.url .. "/acct/1" then return "kid " .. head.kid end
 end
