@@ -76,6 +76,7 @@ local function introduce(run)
   row("mail", info.smtp)
   row("TLS CA", info.tls_ca)
   row("issuing root", info.root)
+  row("estate", info.folder .. "/estate.lua")
   row("certificates", run.scm.state.certs:count())
   local first = info.logins[1]
   print(("\n  curl --cacert %s -H login:%s -H password:%s -H customerUri:%s \\\n"

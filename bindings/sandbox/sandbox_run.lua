@@ -4,7 +4,8 @@
 --     print(run.scm.url, run.folder .. "/tls-ca.pem")
 --
 -- The folder holds tls-ca.pem (trust for the servers), root.pem (the CA that issues),
--- sandbox.json (addresses and logins) and estate.lua; it goes when the run is closed.
+-- sandbox.json (addresses and logins), api.password … and estate.lua; it goes when the run is
+-- closed.
 
 local args = require "args"
 local digest = require "digest"
@@ -54,12 +55,12 @@ local function info_of(run)
 end
 
 local ESTATE = [[
--- The estate of a sandbox: made for one run, gone with it.
+-- The estate of a sandbox. All is ordered by its SCM; the EV one waits for the approver.
 state = %q
-acme = {directory = %q, ca = %q, terms_agreed = true}
-challenge = {webroot = %q}
-orgs = {
-%s}
+scm = {url = %q, ca = %q, customer_uri = %q, login = "api",
+  password = secret %q, lag = "1s",
+  approver = {login = "approver", password = secret %q}}
+orgs = {["Example Corp"] = {channel = "scm"}}
 certificates = {
   {name = "www", domains = {"www.example.com"}, org = "Example Corp",
     product = "PositiveSSL", owner = "web@example.com"},
@@ -70,32 +71,24 @@ certificates = {
 }
 ]]
 
-local ORG = [[
-  [%q] = {channel = "scm", scm = {url = %q, ca = %q, customer_uri = %q,
-    login = "api", password = secret "env:SECRUN_SANDBOX_PASSWORD_API", org = %q,
-    lag = "1s"}},
-]]
-
 local function estate_text(run)
-  local orgs = {}
-  for _, id in ipairs(run.scm.state.org_order) do
-    local org = run.scm.state.orgs[id]
-    if not org.parent then
-      orgs[#orgs + 1] = ORG:format(org.name, run.scm.url, run.folder .. "/tls-ca.pem",
-        run.scm.state.settings.customer_uri, org.name)
-    end
+  local function password(login)
+    return ("file:%s/%s.password"):format(run.folder, login)
   end
-  return ESTATE:format(run.folder .. "/state", run.scm.url .. "/v2/DV",
-    run.folder .. "/tls-ca.pem", run.folder .. "/webroot", table.concat(orgs))
+  return ESTATE:format(run.folder .. "/state", run.info.url, run.info.tls_ca,
+    run.info.customer_uri, password "api", password "approver")
 end
 
 local function write_files(run)
-  fs.mkdir(run.folder .. "/state", {mode = "0700", parents = true})
-  fs.mkdir(run.folder .. "/webroot", {mode = "0755", parents = true})
-  fs.write(run.folder .. "/tls-ca.pem", run.scm.ca, {mode = "0644"})
-  fs.write(run.folder .. "/root.pem", run.scm.root, {mode = "0644"})
-  fs.write(run.folder .. "/sandbox.json", json.encode(run.info), {mode = "0600"})
-  fs.write(run.folder .. "/estate.lua", estate_text(run), {mode = "0600"})
+  local folder = run.folder
+  fs.mkdir(folder .. "/state", {mode = "0700", parents = true})
+  fs.write(folder .. "/tls-ca.pem", run.scm.ca, {mode = "0644"})
+  fs.write(folder .. "/root.pem", run.scm.root, {mode = "0644"})
+  fs.write(folder .. "/sandbox.json", json.encode(run.info), {mode = "0600"})
+  for _, login in ipairs(run.info.logins) do
+    fs.write(("%s/%s.password"):format(folder, login.login), login.password)
+  end
+  fs.write(folder .. "/estate.lua", estate_text(run), {mode = "0600"})
 end
 
 function Run:close()
