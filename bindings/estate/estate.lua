@@ -77,6 +77,14 @@ local function read(path)
   return data
 end
 
+--- Fill in what a certificate leaves to us.
+local function complete(e, certificate)
+  certificate.key_type = certificate.key_type or "p256"
+  certificate.renew_before = args.duration(certificate.renew_before or "30d")
+  certificate.install = certificate.install
+    or {dir = e.state .. "/live/" .. certificate.name}
+end
+
 --- No child inherits a variable that the file calls a secret, resolved or not.
 local function withhold(value)
   local source = value["$secret"]
@@ -107,13 +115,26 @@ function estate.load(path)
   e.store = e.store or "sqlite:" .. e.state .. "/secrun.db"
   e.keep = math.max(e.keep or 3, 2)
   e.policies = e.policies or {"keys", "names"}
-  for _, certificate in ipairs(e.certificates) do
-    certificate.key_type = certificate.key_type or "p256"
-    certificate.renew_before = args.duration(certificate.renew_before or "30d")
-    certificate.install = certificate.install
-      or {dir = e.state .. "/live/" .. certificate.name}
-  end
+  for _, certificate in ipairs(e.certificates) do complete(e, certificate) end
   return e
+end
+
+--- Add a certificate that does not stand in the file, for this run. Raises usage (code
+--- COMMAND_LINE) with every mistake.
+---@param e table estate
+---@param certificate table as in the file
+---@return table certificate
+function estate.add(e, certificate)
+  local problems = estate_check.certificate(e, certificate)
+  if #problems > 0 then
+    for i, text in ipairs(problems) do
+      problems[i] = text:gsub("^certificates%[%d+%] %([^)]*%): ", "")
+    end
+    errors.raise("usage", table.concat(problems, "; "), {code = "COMMAND_LINE"})
+  end
+  complete(e, certificate)
+  e.certificates[#e.certificates + 1] = certificate
+  return certificate
 end
 
 ------------------------------------------------------------------ questions

@@ -293,4 +293,17 @@ function estate_check.problems(e)
   return check.problems
 end
 
+--- What is wrong with one more certificate for an estate that is right.
+---@param e table
+---@param certificate table
+---@return string[]
+function estate_check.certificate(e, certificate)
+  local check = setmetatable({problems = {}}, Check)
+  local all = table.move(e.certificates, 1, #e.certificates, 1, {})
+  all[#all + 1] = certificate
+  check:certificate(#all, certificate, e)
+  check:unique(all)
+  return check.problems
+end
+
 return estate_check
