@@ -37,7 +37,8 @@ local Server = {}
 Server.__index = Server
 
 local WHAT = "secrun serve"
-local STANDBY_LOOK = 0.1 -- seconds between two tries for the worker lock
+local STANDBY_LOOK = 0.1 -- seconds between two looks whether it is our turn
+local PATIENCE = 20 -- such looks for the control socket to be free
 
 --- Tell the service manager; one that cannot be told is no reason to stop.
 local function tell(text)
@@ -116,26 +117,18 @@ local function holder_text(holder)
     holder.since and time.rfc3339(holder.since) or "an unknown time")
 end
 
---- Become the worker of the database. Another server is in the way, unless this one stands
---- by for it; a command that works on its own flows is waited for. Raises conflict (SERVE).
-function Server:take_over(standby)
-  local told
-  while true do
-    self.engine:try_lock()
-    if self.engine.lock then return end
-    local holder = worker.holder(self.db)
-    if holder and holder.what == WHAT and not standby then
-      errors.raise("conflict", ("%s works on %s already; stop it first, or start this "
-        .. "one with --standby"):format(holder_text(holder), self.db.url),
-        {code = "SERVE"})
-    end
-    if holder and not told then
-      told = true
-      log.info("standing by for %s", holder_text(holder))
-      tell("READY=1\nSTATUS=standing by for " .. holder_text(holder))
-    end
-    task.sleep(holder and STANDBY_LOOK or 0)
+--- See who works on the database. Another server is in the way, unless this one stands by
+--- for it; a command that works on its own flows is waited for. Raises conflict (SERVE).
+function Server:look_around(standby)
+  self.engine:try_lock()
+  local holder = not self.engine.lock and worker.holder(self.db)
+  if not holder then return end
+  if holder.what == WHAT and not standby then
+    errors.raise("conflict", ("%s works on %s already; stop it first, or start this one "
+      .. "with --standby"):format(holder_text(holder), self.db.url), {code = "SERVE"})
   end
+  log.info("standing by for %s", holder_text(holder))
+  tell("READY=1\nSTATUS=standing by for " .. holder_text(holder))
 end
 
 --- A sign of life while the loop turns and the database answers.
@@ -167,19 +160,31 @@ function Server:say_ready()
   tell("READY=1\nSTATUS=" .. text .. "\nMAINPID=" .. process.pid)
 end
 
---- Everything that runs beside the engine, until it ends.
-function Server:work()
-  local beside <close> = task.group()
-  local doors <close> = control.listen{path = server.control_path(self.e),
-    handlers = server_calls.handlers(self)}
+--- The control socket. That of a process which is just being ended may still be there.
+function Server:open_doors()
+  for try_again = PATIENCE, 0, -1 do
+    local doors, err = try(control.listen, {path = server.control_path(self.e),
+      handlers = server_calls.handlers(self)})
+    if doors then return doors end
+    if err.kind ~= "conflict" or try_again == 0 then error(err, 0) end
+    task.sleep(STANDBY_LOOK)
+  end
+end
+
+--- What runs beside the engine once this process is the worker.
+function Server:work(group, doors)
   self.keeper:void_leader()
-  beside:spawn(doors.run, doors)
-  beside:spawn(self.keeper.run, self.keeper)
-  beside:spawn(self.tell_alerts, self)
-  beside:spawn(self.watchdog, self)
+  group:spawn(doors.run, doors)
+  group:spawn(self.keeper.run, self.keeper)
+  group:spawn(self.tell_alerts, self)
+  group:spawn(self.watchdog, self)
   self:say_ready()
-  self.engine:run()
-  beside:cancel()
+end
+
+--- Drive flows until the end. Without the worker lock that is only what its holder leaves
+--- lying for longer than a lease, because it hangs; the engine takes the lock when it can.
+function Server:drive()
+  if not self.stopping then self.engine:run() end
 end
 
 --- End in order: nothing new begins, and what runs is handed back within the grace.
@@ -193,14 +198,10 @@ function Server:stop()
 end
 
 --- What signals ask for, until the end.
-function Server:obey(caught, waiting)
+function Server:obey(caught)
   while true do
-    local name = caught:next()
-    if name == "SIGHUP" then
+    if caught:next() == "SIGHUP" then
       try(self.reload, self) -- what is wrong was logged
-    elseif waiting.task then
-      waiting.task:cancel()
-      return
     else
       self:stop()
     end
@@ -241,23 +242,14 @@ function Server:__close() self.db:close() end
 function server.run(options)
   local caught <close> = signals.catch{"SIGTERM", "SIGINT", "SIGHUP"}
   local self <close> = open(options)
-  local waiting = {}
+  self:look_around(options.standby)
   local group <close> = task.group()
-  group:spawn(self.obey, self, caught, waiting)
-  local failure
-  waiting.task = group:spawn(function()
-    local _, err = try(self.take_over, self, options.standby)
-    failure = err
-  end)
-  try(waiting.task.join, waiting.task) -- how it ended is told below
-  waiting.task = nil
-  if not self.engine.lock then
-    group:cancel()
-    if failure and failure.kind ~= "cancelled" then error(failure, 0) end
-    log.info("stopped while standing by")
-    return 0
-  end
-  self:work()
+  group:spawn(self.obey, self, caught)
+  local engine = group:spawn(self.drive, self)
+  while not self.engine.lock and not self.stopping do task.sleep(STANDBY_LOOK) end
+  local doors <close> = not self.stopping and self:open_doors() or nil
+  if doors then self:work(group, doors) end
+  engine:join()
   group:cancel()
   log.info("stopped")
   return 0

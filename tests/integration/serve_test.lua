@@ -69,6 +69,26 @@ test("a standby takes over what a killed server was doing", LONG, function(t)
   ended(standby, "TERM")
 end)
 
+test("a standby does what a server that hangs leaves lying", LONG, function(t)
+  local home = home_of.new(t, {schedules = by_hand "gate"})
+  local first = home:serve{"--lease", "1s"}
+  home:expect(0, "serve", "fire", "hand")
+  local id = eventually(function()
+    local one = home:json("flow", "list", "--state", "waiting", "--json")[1]
+    return one and one.id
+  end)
+  local standby = home:start{"--standby", "--lease", "1s"}
+  home:line(standby, "standing by")
+  first:kill "STOP"
+  home:expect(0, "flow", "signal", id, "open", '"sesame"')
+  t:equal(home:marks(1), {"sesame"})
+  first:kill "CONT"
+  t:equal(home:json("flow", "show", id, "--json").state, "ok")
+  t:equal({ended(first, "TERM").status, #home:marks(1)}, {0, 1})
+  home:line(standby, "^ready: ")
+  ended(standby, "TERM")
+end)
+
 test("a standby that is stopped ends, and the server goes on", LONG, function(t)
   local home = home_of.new(t)
   local first = home:serve()
