@@ -141,6 +141,9 @@ end
 
 local function settle(run, ctx, ok, result)
   local waits = ctx.waits
+  if not ok and not waits and run.stop then -- it failed, then or before: clean up as well
+    run.outcome = run.outcome or "cancel"
+  end
   if run.outcome == "cancel" then
     local clean, clean_waits = clean_up(run)
     if clean then return end_of_stop(run) end

@@ -374,6 +374,55 @@ test("cancelling runs the clean-ups in reverse, as steps, and ends as cancelled"
     t:equal(#read_lines(log), 8)
   end)
 
+test("clean-ups are tried again, survive a failure of one, and reach children", V,
+  function(t)
+    local lab = flow_lab.new(t, {outer = NOTE .. [[
+      local errors = require "errors"
+      function run(f, input)
+        f:cleanup("never", function() error("cannot", 0) end)
+        f:cleanup("flaky", function(key)
+          note(input, "try")
+          if #require("fs").read(input.log) < 12 then
+            errors.raise("connect", "later", {retryable = true})
+          end
+        end, {retry = {max = 5, delay = "1m"}})
+        f:child("inner", input, {id = "in"})
+      end]], inner = NOTE .. [[
+      function run(f, input)
+        f:cleanup("inner", function() note(input, "in") end)
+        f:step("slow", function() require("task").sleep(10) end)
+        f:step("never", function() note(input, "wrong") end)
+      end]], fails = NOTE .. [[
+      function run(f, input)
+        f:cleanup("undo", function() note(input, "undone") end)
+        error("broken", 0)
+      end]]})
+    local log = lab.dir .. "/log"
+    lab:start("outer", {log = log}, {id = "out"})
+    local g <close> = task.group()
+    g:spawn(lab.engine.run, lab.engine)
+    task.sleep(5)
+    flow.cancel(lab.db, "out")
+    local began = time.now()
+    local found = lab.engine:wait({"out", "in"}, {timeout = "1h"})
+    t:equal({found.out.state, found["in"].state}, {"cancelled", "cancelled"})
+    local lines = read_lines(log)
+    table.sort(lines)
+    t:equal(lines, {"in", "try", "try", "try"})
+    t:equal(time.now() - began > 60, true)
+    t:equal(lab:steps "out", {"1 child inner wait 1", "c1 cleanup never err 1",
+      "c2 cleanup flaky ok 3"})
+    t:equal(lab:steps "in", {"1 step slow ok 1", "c1 cleanup inner ok 1"})
+    fs.remove(log)
+    lab:start("fails", {log = log}, {id = "f"})
+    t:equal(lab.engine:wait("f").f.state, "failed")
+    t:equal(read_lines(log), {})
+    flow.cancel(lab.db, "f")
+    t:equal(lab.engine:wait("f").f.state, "cancelled")
+    t:equal(read_lines(log), {"undone"})
+    lab.engine:stop()
+  end)
+
 test("a child is a flow of its own; its output and its failure come back", V, function(t)
   local lab = flow_lab.new(t, {parent = [[
       function run(f, input)
