@@ -89,6 +89,8 @@ local CONNECT = {
     doc = "classic: the word after /customer/ in the portal's address"},
   {name = "login", type = "string", nonempty = true, doc = "classic: admin login"},
   {name = "password", type = "secret", doc = "classic: its password"},
+  {name = "email", type = "string", nonempty = true,
+    doc = "classic: developer login, for code signing on demand"},
   {name = "cert", type = "any", doc = "classic: client certificate, path or PEM"},
   {name = "key", type = "any", doc = "its key: path, PEM, secret or x509 key"},
   {name = "key_password", type = "secret", doc = "opens the key"},
@@ -133,7 +135,7 @@ end
 --- Connect to SCM. Makes no request yet.
 ---
 --- The classic face, cert-manager.com: `customer_uri`, `login` and `password`, or `cert`
---- and `key` instead of the password. The admin face, admin.*.sectigo.com: `oauth`.
+--- and `key` instead of the password, or `email` instead of the login (developers). The admin face, admin.*.sectigo.com: `oauth`.
 --- Another host: `url`, https only (http on a loopback address, for tests).
 ---@param options table
 ---@return scm.Connection

@@ -151,7 +151,7 @@ end
 ---@class scm.Auth
 ---@field face "classic"|"admin"
 ---@field prefix string what stands before /api in paths
----@field how string "password", "certificate" or "oauth"; for messages
+---@field how string "password", "certificate", "developer" or "oauth"; for messages
 local Auth = {prefix = ""}
 Auth.__index = Auth
 
@@ -185,7 +185,7 @@ end
 
 local function oauth(options, network)
   local given = args.check("scm.connect: oauth", OAUTH, options.oauth)
-  for _, name in ipairs{"password", "login", "customer_uri"} do
+  for _, name in ipairs{"password", "login", "email", "customer_uri"} do
     if options[name] ~= nil then
       errors.raise("usage", ("scm.connect: %s belongs to the classic face; leave it out "
         .. "beside oauth"):format(name), {code = "BAD_OPTION"})
@@ -199,7 +199,23 @@ local function oauth(options, network)
   return setmetatable({face = "admin", how = "oauth", headers = {}, token = token}, Auth)
 end
 
+--- The developer login, for code signing on demand: an address instead of a login.
+local function developer(options)
+  if options.login ~= nil or options.cert ~= nil then
+    errors.raise("usage", "scm.connect: email is the developer login; leave login and "
+      .. "cert out", {code = "BAD_OPTION"})
+  end
+  if not options.customer_uri then
+    missing("customer_uri", "it is the word after /customer/ in the portal's address")
+  end
+  if options.password == nil then missing("password", "the developer login has one") end
+  local headers = {email = options.email, customerUri = options.customer_uri,
+    password = as_secret(options.password, "password")}
+  return setmetatable({face = "classic", how = "developer", headers = headers}, Auth)
+end
+
 local function classic(options)
+  if options.email ~= nil then return developer(options) end
   local certificate = options.cert ~= nil
   if not options.customer_uri then
     missing("customer_uri", "it is the word after /customer/ in the portal's address")

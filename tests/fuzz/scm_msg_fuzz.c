@@ -85,6 +85,7 @@ static void fuzz_path(const char *text) {
     sr_buf_free(&out);
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 1) return 0;
     char *text = malloc(size); /* the exact size, so that a byte too far is seen */

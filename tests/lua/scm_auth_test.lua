@@ -167,6 +167,19 @@ test("a client certificate goes under /private, without a password", function(t)
   t:raises(function() stranger:call("organization.list", {}, {retries = 0}) end)
 end)
 
+test("a developer has an address instead of a login", function(t)
+  local server = fake.start(t, {["GET /api/csod/v1/requests/developer"] = function()
+    return json.array{}
+  end})
+  local c = scm.connect{url = server.url, customer_uri = "e", email = "dev@a.test",
+    password = "pppppp"}
+  t:equal(#c:call("codesign.list_own_requests"), 0)
+  t:equal(server.asked[1].headers["email"], "dev@a.test")
+  t:equal(server.asked[1].headers["login"], nil)
+  t:raises(function() scm.connect{customer_uri = "e", email = "x", login = "y"} end,
+    "usage", "leave login")
+end)
+
 test("connect refuses what cannot be, and says what to do", function(t)
   local full = {customer_uri = "e", login = "l", password = "pppppp"}
   local function refused(pattern, change)
