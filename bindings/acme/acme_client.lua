@@ -277,13 +277,14 @@ end
 
 --- Download a chain as PEM text, unchecked but for type and size.
 ---@return string pem
+---@return {url: string}[] alternates other chains of the same certificate
 function Client:chain(url)
   local reply = self:post(url, nil, {what = "certificate", max_body = CHAIN_BYTES,
     accept = "application/pem-certificate-chain"})
   if media_type(reply) ~= "application/pem-certificate-chain" then
     error(self:failure(reply, "certificate", url), 0)
   end
-  return reply.body
+  return reply.body, reply:links("alternate")
 end
 
 --- How long the CA takes for one kind of work, learnt from the last times, so that it is

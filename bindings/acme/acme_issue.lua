@@ -142,7 +142,7 @@ function Run:drive(order)
   end
   order:wait("valid")
   self.step("issued", order.url)
-  local pem = order:certificate()
+  local pem = order:certificate{prefer = self.options.prefer_chain}
   self.step("downloaded", order.url)
   local result = self:result(pem)
   self.file:save_chain(result.pem)
@@ -196,6 +196,8 @@ local ISSUE = {
   {name = "timeout", type = "duration", doc = "for everything (10m)"},
   {name = "profile", type = "string", nonempty = true, doc = "profile of the CA"},
   {name = "not_after", type = "number", doc = "wished end of validity, UTC seconds"},
+  {name = "prefer_chain", type = "table",
+    doc = "{issuer =}, {fingerprint =} or {aki =}, where the CA offers several chains"},
   {name = "on_step", type = "function", doc = "called with (step, detail) after each"},
 }
 
@@ -207,12 +209,13 @@ local ISSUE = {
 ---@param account acme.Account
 ---@param options {names: string[], key_type: string?, key: x509.key?, solver: table,
 ---  state_dir: string, timeout: string|number?, profile: string?, not_after: number?,
----  on_step: fun(step: string, detail: string?)?}
+---  prefer_chain: table?, on_step: fun(step: string, detail: string?)?}
 ---@return acme.Result
 function issue.run(account, options)
   options = args.check("acme.issue", ISSUE, options)
   local names = core.names(options.names)
   if #names == 0 then errors.raise("usage", "acme.issue: `names` is empty") end
+  require("acme_chain_choice").check(options.prefer_chain)
   return task.timeout(options.timeout or "10m", function()
     local file <close> = order_file.open(options.state_dir)
     local run = setmetatable({account = account, options = options, names = names,

@@ -260,13 +260,18 @@ function Order:finalize(csr)
 end
 
 --- Download the chain; unchecked but for type and size, see issue.
+---@param options {prefer: table?}? which of several chains, see acme_chain_choice.lua
 ---@return string pem
-function Order:certificate()
+function Order:certificate(options)
+  local choice = require "acme_chain_choice"
+  local prefer = choice.check(options and options.prefer)
   if not self.certificate_url then
     errors.raise("usage", ("order %s is %s and has no certificate yet"):format(self.url,
       self.status))
   end
-  return self.account.client:chain(self.certificate_url)
+  local api = self.account.client
+  if prefer then return choice.fetch(api, self.certificate_url, prefer) end
+  return (api:chain(self.certificate_url))
 end
 
 --- The order at a URL, as a document says it is; without one it has to be refreshed.

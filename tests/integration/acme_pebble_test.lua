@@ -120,6 +120,17 @@ test("a chain that does not lead to the given roots is refused", LONG, function(
     t:raises(function() issue(t, ca, a, {"a.test"}) end, "protocol", "given roots")
   end)
 
+test("an alternate chain is chosen by the name of its root", LONG, function(t)
+  local ca = pebble.start(t, {alternate_roots = 2})
+  local a = account(t, ca)
+  for i = 0, 2 do
+    local root = x509.read(ca:management("/roots/" .. i)).subject.CN
+    local chain = issue(t, ca, a, {("alt%d.test"):format(i)},
+      {prefer_chain = {issuer = root}}).chain
+    t:equal(chain[#chain].issuer.CN, root)
+  end
+end)
+
 local EAB_KEY = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 
 test("an external account is bound", LONG, function(t)
