@@ -69,6 +69,8 @@ certificates = {
   {name = "login", domains = {"login.example.com"}, org = "Example Corp",
     product = "EV SSL", owner = "web@example.com"},
 }
+alerts = {channels = {mail = {to = {"ops@example.com"}, smtp = {host = %q, port = %d,
+  tls = "none", from = "secrun@example.com"}}}}
 ]]
 
 local function estate_text(run)
@@ -76,7 +78,8 @@ local function estate_text(run)
     return ("file:%s/%s.password"):format(run.folder, login)
   end
   return ESTATE:format(run.folder .. "/state", run.info.url, run.info.tls_ca,
-    run.info.customer_uri, password "api", password "approver")
+    run.info.customer_uri, password "api", password "approver", run.mail.host,
+    run.mail.port)
 end
 
 local function write_files(run)
