@@ -4,7 +4,6 @@ local auth = require "sandbox_auth"
 local json = require "json"
 local orgs = require "sandbox_orgs"
 local request = require "sandbox_request"
-local ssl_list = require "sandbox_ssl_list"
 local wire = require "sandbox_wire"
 local x509 = require "x509"
 
@@ -254,8 +253,5 @@ function enroll.routes(routes)
   routes:add("POST", base .. "replace/{sslId}", replace)
   routes:add("POST", base .. "import", import)
 end
-
---- As lists show it, for what imports report.
-enroll.serial = ssl_list.serial
 
 return enroll

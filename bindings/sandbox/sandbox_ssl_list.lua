@@ -5,7 +5,6 @@
 
 local json = require "json"
 local orgs = require "sandbox_orgs"
-local profiles = require "sandbox_profiles"
 local task = require "task"
 local wire = require "sandbox_wire"
 
@@ -238,8 +237,5 @@ function ssl_list.routes(routes)
   routes:add("GET", "/api/ssl/v1,v2", list)
   routes:add("HEAD", "/api/ssl/v1,v2", head)
 end
-
---- Terms of a profile for details, here to keep one way of showing it.
-ssl_list.profile = profiles.show
 
 return ssl_list

@@ -7,7 +7,6 @@
 -- A handler gets a call {state, admin, params, query, req, version, admin_face} and returns
 -- status, body (a table becomes JSON) and headers.
 
-local args = require "args"
 local json = require "json"
 local shape = require "sandbox_shape"
 local time = require "time"
@@ -237,8 +236,5 @@ function wire.instant(text)
   local offset = sign and clock ~= "00:00:00" and ("%s%s:%s"):format(sign, hours, minutes)
   return time.parse(("%s-%s-%sT%s%s"):format(y, m, d, clock, offset or "Z"))
 end
-
---- "2d" or seconds from a control body.
-function wire.duration(value) return args.duration(value) end
 
 return wire
