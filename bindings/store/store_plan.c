@@ -195,24 +195,14 @@ static void push_values(lua_State *L, plan *p, int params, const sr_store_sql *s
 }
 
 void sr_store_plan_statement(lua_State *L, plan *p, int sql_idx, int params) {
-    int at = lua_gettop(L) + 1;
     luaL_checkstack(L, HEADER + 8, "too many statements");
     sr_store_sql *sql = push_sql(L, sql_idx, p->function);
     lua_pushinteger(L, -1);
     lua_pushinteger(L, 0);
     lua_pushnil(L);
-    if (!params) {
-        lua_pushnil(L);
-        params = at + HEADER;
-        push_values(L, p, params, sql);
-        lua_remove(L, params);
-    } else {
-        push_values(L, p, params, sql);
-    }
+    push_values(L, p, params, sql);
     p->count++;
 }
-
-/* An entry of db:batch is {sql, params, expect =, when =, code =}. */
 
 static void bad_entry(lua_State *L, const plan *p, const char *format,
                       const char *given) {
