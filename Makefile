@@ -1,7 +1,7 @@
 # Thin: sets the machine up, configures, builds, and hands over. Every target does all it
 # needs on a fresh Debian 12 and is quick when there is nothing left to do.
 #
-#   make demo     two certificates, a test CA, one renewal from end to end
+#   make demo     a test CA and a sandbox of SCM, renewals from end to end
 #   make test     every test, ends with "N passed, N failed"
 #   make lint     clang-tidy, cppcheck, luacheck, clang-format
 #   make bench    the numbers, each beside its reference, as a ratio

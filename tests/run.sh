@@ -47,7 +47,7 @@ for part in $parts; do
   (
     start=$(date +%s)
     # shellcheck disable=SC2086
-    timeout -k 5 600 $command >"$work/$part" 2>&1 </dev/null
+    timeout -k 5 900 $command >"$work/$part" 2>&1 </dev/null
     echo $? >"$work/$part.status"
     echo $(($(date +%s) - start)) >"$work/$part.seconds"
   ) &

@@ -1,5 +1,6 @@
---- The demo: a test CA on loopback, an estate with one certificate that expires in days and
---- one that is fine, `secrun renew`, and a look at what came out of it.
+--- The demo: a test CA for ACME and a sandbox of SCM on loopback, an estate whose DV, OV and
+--- EV certificates expire soon, `secrun renew`, the approval that EV waits for, and a look at
+--- what came out of it.
 
 package.path = "tests/integration/?.lua;tests/demo/?.lua;" .. package.path
 
@@ -7,21 +8,24 @@ local deploy = require "deploy"
 local fs = require "fs"
 local pebble = require "pebble"
 local process = require "process"
+local scm = require "scm"
+local scm_server = require "scm_server"
 local stage = require "stage"
 local time = require "time"
 local x509 = require "x509"
 
 local DAY = 86400
+local PASSWORD = "api-password" -- of the sandbox
 local program = require("load").paths().program
 
 local function say(format, ...) print("\n" .. format:format(...)) end
 
---- An older certificate, as if issued `age` days ago for 90 days.
-local function old_certificate(dir, names, age)
+--- An older certificate, as if issued for 90 days, `left` of them to go.
+local function old_certificate(dir, name, left)
   local key = x509.key{type = "p256"}
-  local not_before = time.now() - age * DAY
-  local cert = x509.sign{subject = {CN = names[1]}, key = key, names = names,
-    not_before = not_before, not_after = not_before + 90 * DAY}
+  local not_after = time.now() + left * DAY
+  local cert = x509.sign{subject = {CN = name}, key = key, names = {name},
+    not_before = not_after - 90 * DAY, not_after = not_after}
   deploy.install{dir = dir, pem = cert:pem(), key = key}
 end
 
@@ -29,60 +33,102 @@ local ESTATE = [[
 -- The estate of the demo: who issues, how names are proven, what there is.
 acme = {directory = %q, ca = %q, terms_agreed = true}
 challenge = {listen = %q}
-allow_internal = {"test"}   -- the demo's names are not public
+scm = {url = %q, ca = %q, customer_uri = "sandbox", login = "api",
+  password = secret "env:SCM_PASSWORD", org = "Example Corp", lag = "1s"}
+allow_internal = {"test"}   -- one of the demo's names is not public
 state = %q
 
 certificates = {
-  {name = "shop", domains = {"shop.demo.test", "www.shop.demo.test"},
+  {name = "www", product = "PositiveSSL", domains = {"www.demo.test"},
     install = {dir = %q}, reload = {"touch", %q}},
-  {name = "blog", domains = {"blog.demo.test"}, install = {dir = %q}},
+  {name = "shop", product = "InstantSSL Pro", domains = {"shop.example.com"},
+    install = {dir = %q}},
+  {name = "login", product = "EV SSL", domains = {"login.example.com"},
+    install = {dir = %q}},
+  {name = "blog", product = "InstantSSL", domains = {"blog.example.com"},
+    install = {dir = %q}},
 }
 ]]
 
-local function show(dir)
-  local now = deploy.current(dir)
-  print("  in service:  " .. dir .. "/current -> " .. now.generation)
-  for i, cert in ipairs(now.chain) do
-    local who = #cert.names > 0 and table.concat(cert.names, " ") or cert.subject_dn
-    print(("  chain %d:     %s, issued by %s, until %s"):format(i, who, cert.issuer_dn,
-      time.rfc3339(cert.not_after)))
+local home = stage:tmpdir()
+local config = home .. "/secrun.lua"
+
+--- Run the program with the demo's estate, and show what it prints.
+local function secrun(expected, ...)
+  local words = {...}
+  print("  $ secrun " .. table.concat(words, " "))
+  local result = process.run{argv = {program, table.unpack(words)}, check = false,
+    timeout = "50s", env = {SECRUN_CONFIG = config, SCM_PASSWORD = PASSWORD}}
+  for line in (result.stdout .. result.stderr):gmatch("[^\n]+") do
+    if line:sub(1, 1) ~= "{" then print("  " .. line) end
   end
-  print("  key matches: " .. tostring(now.matches))
+  if result.status ~= expected then
+    error(("status %s instead of %d: %s"):format(result.status or result.signal, expected,
+      result.stderr), 0)
+  end
+  return result.stdout
+end
+
+--- What is in service, and whether it is whole.
+local function show(name)
+  local now = deploy.current(home .. "/" .. name)
+  print(("  %-6s %s: %s, by %s, until %s, key matches: %s"):format(name, now.generation,
+    table.concat(now.leaf.names, " "), now.leaf.issuer_dn:match("CN=([^,]+)"),
+    time.rfc3339(now.leaf.not_after), now.matches))
+  if not now.matches then error("the key does not match", 0) end
   return now
 end
 
+local function connect(server, login)
+  return scm.connect{url = server.url, ca = server.ca, customer_uri = "sandbox",
+    login = login, password = login .. "-password"}
+end
+
+local function start_scm()
+  local server = scm_server.start{settings = {apply_after = 0, issue_after = 0}}
+  stage:defer(function() server:close() end)
+  fs.write(home .. "/scm-ca.pem", server.ca)
+  return server
+end
+
 local function run()
-  say("1. A test CA (Pebble) starts on loopback.")
-  local ca = pebble.start(stage)
-  print("  " .. ca.directory)
+  say("1. A test CA (Pebble) and a sandbox of SCM start on loopback.")
+  local ca, server = pebble.start(stage), start_scm()
+  print("  ACME " .. ca.directory .. "\n  SCM  " .. server.url)
+  for name, left in pairs{www = 5, shop = 12, login = 20, blog = 80} do
+    local domain = name == "www" and "www.demo.test" or name .. ".example.com"
+    old_certificate(home .. "/" .. name, domain, left)
+  end
+  fs.write(config, ESTATE:format(ca.directory, ca.ca, ca.http01, server.url,
+    home .. "/scm-ca.pem", home .. "/state", home .. "/www", home .. "/reloaded",
+    home .. "/shop", home .. "/login", home .. "/blog"))
 
-  local home = stage:tmpdir()
-  local shop, blog, reloaded = home .. "/shop", home .. "/blog", home .. "/reloaded"
-  old_certificate(shop, {"shop.demo.test", "www.shop.demo.test"}, 85)
-  old_certificate(blog, {"blog.demo.test"}, 10)
-  local config = home .. "/secrun.lua"
-  fs.write(config, ESTATE:format(ca.directory, ca.ca, ca.http01, home .. "/state", shop,
-    reloaded, blog))
-
-  say("2. The estate: one certificate expires in 5 days, one in 80.")
+  say("2. The estate: DV by ACME, OV and EV by SCM; three certificates expire soon.")
   for line in fs.read(config):gmatch("[^\n]+") do print("  | " .. line) end
 
-  say("3. secrun renew.lua")
-  local result = process.run{argv = {program, "renew.lua", "--config", config},
-    check = false, timeout = "40s"}
-  io.write(result.stdout, result.stderr)
-  if result.status ~= 0 then
-    error("secrun renew ended with status " .. result.status, 0)
-  end
+  say("3. Renew what is due. EV waits for a person.")
+  local id = secrun(4, "renew.lua", "--wait", "8s"):match("why (renew/login/%d+)")
+  secrun(0, "flow", "why", id)
 
-  say("4. What is in service now.")
-  local now = show(shop)
-  local path = x509.verify{cert = now.leaf, chain = now.chain, name = "shop.demo.test",
+  say("4. Somebody approves the EV request in SCM, and the renewal goes on.")
+  for one in connect(server, "api").ssl:list{status = "Requested"} do
+    connect(server, "approver").ssl:approve{id = one.sslId, message = "seen"}
+    print(("  certificate %d (%s) is approved"):format(one.sslId, one.commonName))
+  end
+  secrun(0, "renew.lua")
+
+  say("5. What is in service now.")
+  local www = show "www"
+  show "shop"
+  show "login"
+  show "blog"
+  local path = x509.verify{cert = www.leaf, chain = www.chain, name = "www.demo.test",
     roots = {x509.read(ca:management("/roots/0"))}}
-  print(("  verified:    %d certificates up to the CA's root"):format(#path))
-  print("  reload ran:  " .. tostring(fs.exists(reloaded)))
-  if not now.matches or not fs.exists(reloaded) then error("the demo failed", 0) end
-  say("Done. The same works for your CA: see README.md.")
+  print(("  www is verified: %d certificates up to the CA's root; its reload ran: %s")
+    :format(#path, fs.exists(home .. "/reloaded")))
+  if not fs.exists(home .. "/reloaded") then error("the reload did not run", 0) end
+  secrun(0, "inventory", "status=Issued")
+  say("Done. The same works for your CA and your SCM: see README.md.")
 end
 
 stage.run(run)
