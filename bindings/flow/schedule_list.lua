@@ -85,7 +85,11 @@ local function read(place, own)
   if #entry.name > 60 or not entry.name:find "^[%w_.-]+$" then
     refuse("the name has at most 60 letters, digits and _.-, got %q", entry.name)
   end
-  if not entry.at then refuse('at is missing: when it fires, such as "0 3 * * *"') end
+  if not entry.at then
+    local close = args.suggest(entry.name, {"renew", "watch"})
+    refuse('at is missing: when it fires, such as "0 3 * * *"%s', close
+      and "; or did you mean the shipped " .. close .. "?" or "")
+  end
   if not entry.builtin and (entry.flow ~= nil) == (entry.run ~= nil) then
     refuse("give either flow, the name of a flow, or run, a script and its words")
   end

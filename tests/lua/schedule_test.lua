@@ -150,11 +150,13 @@ test("every mistake in a list of schedules is named", function(t)
     {name = "../up", at = "@daily", flow = "x"},
     {name = "d", at = "@daily", flow = "x"}, {name = "d", at = "@daily", flow = "x"},
     "e",
+    {name = "renw", enabled = false},
   }
   local wanted = {"schedules%[1%] %(a%): .*never fires", "%[2%] %(b%): give either flow",
     "%[3%] %(c%): give either", "%[4%] %(renew%): there is no time zone Mars",
     "%[5%] %(renew%): unknown option att; did you mean at%?", "%[6%].*the name has",
-    "%[8%] %(d%): schedules%[7%] %(d%) has the same name", "%[9%]: takes one table"}
+    "%[8%] %(d%): schedules%[7%] %(d%) has the same name", "%[9%]: takes one table",
+    "%[10%] %(renw%): at is missing.*did you mean the shipped renew%?"}
   t:equal(#problems, #wanted, table.concat(problems, "\n"))
   for i, pattern in ipairs(wanted) do
     assert(problems[i]:find(pattern), problems[i] .. " / " .. pattern)
