@@ -45,11 +45,12 @@ static const char enter[] = "local module, name = ...\n"
 
 /* ---------------------------------------------------------------- ends */
 
-static void unlink_call(call *c) {
-    call **at = &c->other->calls;
-    while (*at && *at != c)
-        at = &(*at)->next;
-    if (*at) *at = c->next;
+static void unlink_call(other *o, call *c) {
+    for (call **at = &o->calls; *at; at = &(*at)->next) {
+        if (*at != c) continue;
+        *at = c->next;
+        break;
+    }
     c->other = NULL;
 }
 
@@ -57,7 +58,7 @@ static void call_free(sr_op *op) {
     call *c = (call *)op;
     if (c->other) {
         if (c->task) sr_unanchor(c->other->vm->L, c);
-        unlink_call(c);
+        unlink_call(c->other, c);
     }
     free(c);
 }
@@ -68,7 +69,7 @@ static void free_vm(other *o) {
     if (!vm) return;
     while (o->calls) {
         call *c = o->calls;
-        unlink_call(c);
+        unlink_call(o, c);
         c->task = NULL;
         if (!c->join.op.done) sr_join_cancel(&c->join.op);
     }
@@ -204,7 +205,7 @@ static int l_call(lua_State *L) {
     o->calls = c;
     if (start(L, c, o->vm, &err) != 0) {
         c->task = NULL;
-        unlink_call(c);
+        unlink_call(o, c);
         free(c);
         return sr_throw(L, &err);
     }
