@@ -158,7 +158,7 @@ int sr_fs_l_folder(lua_State *L) {
     sr_can_wait(L);
     handle *h = calloc(1, sizeof *h + strlen(path) + 1);
     if (h) {
-        strcpy(h->path, path);
+        memcpy(h->path, path, strlen(path) + 1);
         h->folder.fd = h->folder.lock_fd = -1;
         h->refs = 1;
     }
