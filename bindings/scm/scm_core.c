@@ -169,7 +169,7 @@ static int l_redact(lua_State *L) {
     return 1;
 }
 
-/* sr_scm_is_secret(value) → boolean */
+/* is_secret(value) → boolean */
 static int l_is_secret(lua_State *L) {
     lua_pushboolean(L, sr_scm_is_secret(L, 1));
     return 1;
