@@ -1,5 +1,5 @@
--- Every place where a run of `secrun watch` can die, one by one: the next run tells what the
--- first did not, and a mail or webhook that came twice is the same one.
+-- Every place where a run of `secrun watch` can die, one by one: the next run tells what
+-- the first did not, and a mail or webhook that came twice is the same one.
 local estate_home = require "estate_home"
 local fs = require "fs"
 local http = require "http"
@@ -69,7 +69,8 @@ local function same(list, what)
   end
 end
 
---- Die at the n-th place (the two channels race, so it is not the same one in every run), then run again; whether there was such a place.
+--- Die at the n-th place, then run again; whether there was such a place. The two channels
+--- race, so the n-th place is not the same one in every run.
 local function die_at(t, got, n)
   local name = "n" .. n
   local home = home_of(t, got, name)
