@@ -142,6 +142,7 @@ end
 -- Settings of a certificate, and secrets; see estate_setting.lua.
 estate.of, estate.channel = setting.of, setting.channel
 estate.is_reference, estate.secret = setting.is_reference, setting.secret
+estate.secret_sources = setting.secret_sources
 
 --- What the policies are asked about a certificate.
 function estate.request(e, certificate)

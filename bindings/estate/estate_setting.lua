@@ -54,4 +54,24 @@ function setting.secret(value)
   return value
 end
 
+--- The sources of every secret that an organization's flows may need: the estate's and its
+--- own, not those of others.
+---@param e table estate
+---@param org string? "" or nil: of no organization
+---@return any[] sources as `secret` takes them
+function setting.secret_sources(e, org)
+  local sources = {}
+  local function walk(value, key)
+    if type(value) ~= "table" or key == "orgs" then return end
+    if setting.is_reference(value) then
+      sources[#sources + 1] = value["$secret"]
+      return
+    end
+    for name, item in pairs(value) do walk(item, name) end
+  end
+  walk(e)
+  walk((e.orgs or {})[org])
+  return sources
+end
+
 return setting

@@ -180,7 +180,9 @@ local function requirer(bundle, env)
   end
 end
 
---- `secret` of a VM: only the sources its org was given.
+local raw_secret <const> = secret
+
+--- `secret` of a VM, for bodies and the modules they use: only the sources its org was given.
 local function secrets_of(org, allowed)
   local known = {}
   for _, source in ipairs(type(allowed) == "table" and allowed or {}) do
@@ -193,19 +195,22 @@ local function secrets_of(org, allowed)
         org, type(source) == "string" and source:match "^%a+:" and source or "asked for"),
         {code = "FLOW_SECRET"})
     end
-    return secret(source)
+    return raw_secret(source)
   end
 end
 
+--- Let everything in this VM read only these secrets.
+---@param org string
+---@param allowed table|boolean|nil sources; true: any
+function sandbox.allow_secrets(org, allowed) _G.secret = secrets_of(org, allowed) end
+
 --- The environment of one body: strict globals with replacements.
 ---@param bundle {name: string, text: string, modules: table<string, string>}
----@param org string
----@param secrets table|boolean|nil sources its secrets may come from; true: any
-function sandbox.env(bundle, org, secrets)
+function sandbox.env(bundle)
   local env = strict.env{
     pairs = sorted_pairs, next = sorted_next, os = os_library(),
     math = replaced(math, forbid("math", {"random", "randomseed"}, CHANCE)),
-    secret = secrets_of(org, secrets)}
+    secret = secret}
   for _, name in ipairs{"io", "debug", "package"} do env[name] = absent(name) end
   for _, name in ipairs{"dofile", "loadfile", "collectgarbage"} do
     env[name] = instead(name, STEP)
@@ -217,8 +222,8 @@ function sandbox.env(bundle, org, secrets)
 end
 
 --- The function `run` of a body. Raises usage when it has none or does not load.
-function sandbox.body(bundle, org, secrets)
-  local env = sandbox.env(bundle, org, secrets)
+function sandbox.body(bundle)
+  local env = sandbox.env(bundle)
   local chunk, message = load(bundle.text, ("@flows/%s.lua"):format(bundle.name), "t",
     env)
   if not chunk then errors.raise("usage", message, {code = "FLOW_SYNTAX"}) end

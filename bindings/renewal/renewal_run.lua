@@ -80,7 +80,8 @@ end
 --- Begin with every certificate and see what becomes of those that are renewed.
 local function renew(e, db, opts, chosen)
   local engine = flow.engine{store = db, folders = renewal.folders(e),
-    slots = opts.jobs or 8, lease = opts.lease}
+    slots = opts.jobs or 8, lease = opts.lease,
+    vm = {secrets = function(org) return estate.secret_sources(e, org) end}}
   local begun, failures = task.each(chosen, {limit = 8}, function(certificate)
     return begin(e, engine, opts, certificate)
   end)

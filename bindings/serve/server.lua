@@ -48,22 +48,6 @@ end
 
 ------------------------------------------------------------------ the estate
 
---- The sources of every secret that an organization's flows may need.
-local function secrets_of(e, org)
-  local sources = {}
-  local function walk(value, key)
-    if type(value) ~= "table" or key == "orgs" then return end
-    if estate.is_reference(value) then
-      sources[#sources + 1] = value["$secret"]
-      return
-    end
-    for name, item in pairs(value) do walk(item, name) end
-  end
-  walk(e)
-  walk((e.orgs or {})[org])
-  return sources
-end
-
 --- Keep the schedules of an estate; what they lack is told.
 function Server:keep_schedules(e)
   local entries = schedule_list.read(e.schedules)
@@ -105,7 +89,17 @@ function Server:fire(entry, fire)
     actor = {via = "schedule", schedule = entry.name}}
   if entry.flow then return self.engine:start(entry.flow, entry.input, options) end
   return self.engine:start("script", {program = require("load").paths().program,
-    words = entry.run, config = self.config}, options)
+    words = entry.run, config = self.config, pass = self:variables(entry.org)}, options)
+end
+
+--- The variables that hold secrets of an organization: a script that is started gets them,
+--- though children inherit none.
+function Server:variables(org)
+  local names = {}
+  for _, source in ipairs(estate.secret_sources(self.e, org)) do
+    names[#names + 1] = type(source) == "string" and source:match("^env:(.+)") or nil
+  end
+  return names
 end
 
 ------------------------------------------------------------------ life
@@ -224,7 +218,7 @@ local function open(options)
   self.engine = flow.engine{store = db, folders = renewal.folders(e),
     lease = options.lease, slots = options.jobs, what = WHAT,
     on_end = function(one) server_alerts.ended(db, one) end,
-    vm = {secrets = function(org) return secrets_of(self.e, org) end}}
+    vm = {secrets = function(org) return estate.secret_sources(self.e, org) end}}
   self.keeper = scheduler.new{store = db, node = self.engine.owner,
     fire = function(entry, fire) return self:fire(entry, fire) end}
   self:keep_schedules(e)

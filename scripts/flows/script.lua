@@ -13,8 +13,10 @@ end
 --- Exit status 4 is fine: what it began goes on by itself.
 local function run_script(input)
   local argv = {input.program, table.unpack(input.words)}
-  local result = process.run{argv = argv, env = {SECRUN_CONFIG = input.config},
-    check = false, timeout = input.timeout or "1h"}
+  local env = {SECRUN_CONFIG = input.config}
+  for _, name in ipairs(input.pass or {}) do env[name] = process.env(name) end
+  local result = process.run{argv = argv, env = env, check = false,
+    timeout = input.timeout or "1h"}
   if result.status ~= 0 and result.status ~= 4 then
     errors.raise("io", ("secrun %s ended with %s: %s"):format(
       table.concat(input.words, " "), result.status and "status " .. result.status

@@ -757,7 +757,8 @@ test("each org has a VM of its own, which closes when nobody uses it", V, functi
     function run(f)
       local before = marks.mark
       marks.mark = f.org
-      return {before = before, secret = pcall(secret, "env:PATH")}
+      return {before = before, secret = pcall(secret, "env:PATH"),
+        module = pcall(require("estate").secret, {["$secret"] = "env:PATH"})}
     end]]}, {vm = {idle = "10s", secrets = function(org)
       return org == "a" and {"env:PATH"} or {}
     end}})
@@ -767,9 +768,9 @@ test("each org has a VM of its own, which closes when nobody uses it", V, functi
     lab:start("mark", nil, {id = tostring(i), org = org})
     lab.engine:wait(tostring(i))
   end
-  t:equal(lab:get("1").output, {secret = true})
-  t:equal(lab:get("2").output, {secret = false})
-  t:equal(lab:get("3").output, {before = "a", secret = true})
+  t:equal(lab:get("1").output, {secret = true, module = true})
+  t:equal(lab:get("2").output, {secret = false, module = false})
+  t:equal(lab:get("3").output, {before = "a", secret = true, module = true})
   t:equal(lab.engine.vms:count(), 2)
   task.sleep(30)
   t:equal(lab.engine.vms:count(), 0)
