@@ -100,8 +100,7 @@ local function show_mail(mail)
 end
 
 --- Wait for a signal, or for the end of the process that wants this sandbox.
-local function serve(opts)
-  local caught <close> = signals.catch{"SIGINT", "SIGTERM", "SIGHUP"}
+local function serve(opts, caught)
   if not opts.parent then
     print(("\nended by %s"):format(caught:next()))
     return
@@ -118,6 +117,8 @@ function main(words)
       .. "run a script against one, write secrun %s --sandbox"):format(more[1], more[1]),
       {code = "COMMAND_LINE"})
   end
+  -- Before anybody knows of it and after everything is cleared away.
+  local caught <close> = signals.catch{"SIGINT", "SIGTERM", "SIGHUP"}
   local run <close> = start(opts)
   if opts.parent then
     print(json.encode(run.info))
@@ -126,5 +127,5 @@ function main(words)
     run.mail.on_message = show_mail
     run.mail.on_refusal = function(reply) print("mail refused: " .. reply) end
   end
-  serve(opts)
+  serve(opts, caught)
 end

@@ -752,15 +752,17 @@ test("stopping an engine hands its flows back at their next call", V, function(t
 end)
 
 test("each org has a VM of its own, which closes when nobody uses it", V, function(t)
-  local lab = flow_lab.new(t, {mark = [[
+  local source = "file:" .. t:tmpdir() .. "/secret"
+  fs.write(source:sub(6), "hush-org-a", {mode = "0600"})
+  local lab = flow_lab.new(t, {mark = ([[
     local marks = require "fs"
     function run(f)
       local before = marks.mark
       marks.mark = f.org
-      return {before = before, secret = pcall(secret, "env:PATH"),
-        module = pcall(require("estate").secret, {["$secret"] = "env:PATH"})}
-    end]]}, {vm = {idle = "10s", secrets = function(org)
-      return org == "a" and {"env:PATH"} or {}
+      return {before = before, secret = pcall(secret, %q),
+        module = pcall(require("estate").secret, {["$secret"] = %q})}
+    end]]):format(source, source)}, {vm = {idle = "10s", secrets = function(org)
+      return org == "a" and {source} or {}
     end}})
   local g <close> = task.group()
   g:spawn(lab.engine.run, lab.engine)
