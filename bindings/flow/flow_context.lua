@@ -140,13 +140,15 @@ end
 ---@param progress boolean? a step came further
 ---@return boolean written false when a statement with code RACE did not hold
 function Run:commit(statements, progress)
-  local batch, pending = {rows.hold(self, now_ms(), progress)}, self.pending
+  local first = progress and not self.progressed
+  local batch, pending = {rows.hold(self, now_ms(), first)}, self.pending
   table.move(pending, 1, #pending, 2, batch)
   table.move(statements, 1, #statements, #batch + 1, batch)
   self.pending = {}
   local results, err = sandbox.try(self.db.batch, self.db, batch)
   if not results then return refused(self, err, pending) end
   self.held = now_ms()
+  self.progressed = self.progressed or first
   local held = results[1].rows[1]
   if held and held.stop and not self.stop then self.stop = value.decode(held.stop) end
   return true

@@ -36,16 +36,22 @@ function rows.flow(new) return {NEW, new} end
 
 -- ---------------------------------------------------------------- under a lease
 
-local HOLD <const> = [[
+local PROGRESS <const> = [[
 UPDATE flow SET lease_until = $lease, attempts = 0, updated_at = $now
 WHERE id = $id AND fence = $fence AND state = 'running' RETURNING stop]]
-local HOLD_ATTEMPT <const> = HOLD:gsub("attempts = 0, ", "")
+local HOLD <const> = [[
+SELECT stop FROM flow WHERE id = $id AND fence = $fence AND state = 'running']]
 
---- First statement of whatever a running flow writes: it is still ours. Progress clears
---- the count of attempts. Returns `stop`, the wish that the flow should end.
-function rows.hold(run, now, progress)
-  return {progress and HOLD or HOLD_ATTEMPT, {id = run.id, fence = run.fence,
-    lease = now + run.lease, now = now}, expect = 1, code = "FENCE"}
+--- First statement of whatever a running flow writes: it is still ours. The first progress of
+--- a run clears the count of attempts; after that nothing about the flow has to be written,
+--- as the engine renews its lease. Returns `stop`, the wish that the flow should end.
+--- (A database with several writers must lock the row that it reads here.)
+function rows.hold(run, now, first_progress)
+  if not first_progress then
+    return {HOLD, {id = run.id, fence = run.fence}, expect = 1, code = "FENCE"}
+  end
+  return {PROGRESS, {id = run.id, fence = run.fence, lease = now + run.lease, now = now},
+    expect = 1, code = "FENCE"}
 end
 
 local STEP <const> = [[

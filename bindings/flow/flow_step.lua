@@ -36,13 +36,14 @@ local RETRY_SPEC <const> = {
   {name = "factor", type = "number", positive = true, doc = "each pause to the next"},
   {name = "cap", type = "duration", doc = "the longest pause"},
 }
+local NO_OPTIONS <const> = {}
 local DEFAULT_RETRY <const> = {max = 5, delay = 1, factor = 2, cap = 300}
 local PENDING_AFTER <const> = 30 -- seconds, when the error does not say
 local JITTER <const> = 0.25
 
 local function retry_of(options)
-  local given = options.retry and args.check("f:step retry", RETRY_SPEC, options.retry)
-    or {}
+  if not options.retry then return DEFAULT_RETRY end
+  local given = args.check("f:step retry", RETRY_SPEC, options.retry)
   return {max = given.max or DEFAULT_RETRY.max,
     delay = given.delay and args.duration(given.delay) or DEFAULT_RETRY.delay,
     factor = given.factor or DEFAULT_RETRY.factor,
@@ -68,8 +69,7 @@ local function record(run, row, set, progress)
 end
 
 local function succeed(run, row, result)
-  local text, err = sandbox.try(value.encode, result, ("step %q: its result"):format(
-    row.name))
+  local text, err = sandbox.try(value.encode, result, "step %q: its result", row.name)
   if err then
     record(run, row, {status = "err", error = value.encode_error(err)}, true)
     error(err, 0)
@@ -197,14 +197,14 @@ local function check(name, fn, options)
     errors.raise("usage", ("f:step %q: a function is missing"):format(name), {code =
       "BAD_ARGUMENT"})
   end
-  return args.check("f:step", SPEC, options)
+  return options == nil and NO_OPTIONS or args.check("f:step", SPEC, options)
 end
 
 --- Do it at the sequence number, or give what was recorded there.
 ---@param kind string "step" or "cleanup"
 function step.at(run, ctx, seq, kind, name, fn, options)
   options = check(name, fn, options)
-  local text = value.encode(options.args, ("step %q: args"):format(name))
+  local text = value.encode(options.args, "step %q: args", name)
   local row = run:history(seq, kind, name, text)
   if row and row.status == "ok" then return value.decode(row.result) end
   if row and row.status == "err" then raise_recorded(row) end

@@ -41,13 +41,17 @@ end
 --- Canonical JSON of a plain value, or nil for nil. Raises usage (code FLOW_VALUE) that
 --- names the field.
 ---@param item any
----@param what string how messages call it
+---@param what string how messages call it; a format when `name` is given
+---@param name string?
 ---@return string?
-function value.encode(item, what)
+function value.encode(item, what, name)
   if item == nil then return nil end
   local text, err = try(json.encode, item)
+  if text and not text:find "PRIVATE KEY" and core.redact(text) == text then
+    return text
+  end
+  if name then what = what:format(name) end
   if not text then refuse(what, err.message) end
-  if not text:find "PRIVATE KEY" and core.redact(text) == text then return text end
   local path, why = find_secret(item, "")
   if path then refuse(what .. (path ~= "" and " at " .. path or ""), why) end
   return text
@@ -60,10 +64,14 @@ function value.decode(text)
   return json.decode(text)
 end
 
+local HASH_OF_NOTHING <const> = digest.hex(digest.sha256(""))
+
 --- SHA-256 of a text in hex; of "" for nil.
 ---@param text string?
 ---@return string
-function value.hash(text) return digest.hex(digest.sha256(text or "")) end
+function value.hash(text)
+  return text and digest.hex(digest.sha256(text)) or HASH_OF_NOTHING
+end
 
 -- ---------------------------------------------------------------- errors
 
