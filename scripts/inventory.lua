@@ -43,17 +43,32 @@ local function dated(row)
   return row
 end
 
+--- A table for a terminal.
+local function show(e, filter)
+  local rows = inventory.list(e, filter)
+  for _, row in ipairs(rows) do dated(row) end
+  print(sheet.format(rows, SHOWN, {}))
+  print(("%d certificates"):format(#rows))
+end
+
+--- Every field, written as it comes.
+local function export(e, filter, as_json)
+  local writer = sheet.writer(inventory.FIELDS, {json = as_json, write = function(text)
+    io.write(text)
+  end})
+  inventory.each(e, filter, function(row)
+    dated(row).left = nil
+    writer:row(row)
+  end)
+  writer:finish()
+end
+
 function main(words)
   local opts, rest = require("options").parse(words, options)
   if opts.json and opts.csv then cli.usage_error "give --json or --csv, not both" end
   local e = estate.load(estate.find(opts.config))
-  local rows = inventory.list(e, {org = opts.org, expires_within = opts.expires_within,
-    expired = opts.expired, where = where_of(rest)})
-  for _, row in ipairs(rows) do
-    dated(row)
-    if opts.json or opts.csv then row.left = nil end
-  end
-  local fields = opts.csv and inventory.FIELDS or SHOWN
-  print(sheet.format(rows, fields, {json = opts.json, csv = opts.csv}))
-  if not (opts.json or opts.csv) then print(("%d certificates"):format(#rows)) end
+  local filter = {org = opts.org, expires_within = opts.expires_within,
+    expired = opts.expired, where = where_of(rest)}
+  if not (opts.json or opts.csv) then return show(e, filter) end
+  return export(e, filter, opts.json)
 end

@@ -15,7 +15,7 @@ local estate_check = {}
 
 --- The globals that an estate file may set.
 estate_check.GLOBALS = {"acme", "scm", "challenge", "orgs", "policies", "certificates",
-  "state", "keep",
+  "state", "keep", "budgets",
   "allow_internal", "schedules", "alerts", "store"}
 
 local ACME = {
@@ -41,6 +41,12 @@ local ORG = {
   {name = "channel", type = "enum", choices = "acme|scm", doc = "for all its products"},
   {name = "policies", type = "list", choices = "string"},
   {name = "challenge", type = "table"},
+}
+
+local BUDGET = {
+  {name = "max_running", type = "integer", positive = true, doc = "flows at once"},
+  {name = "rate", type = "integer", positive = true, doc = "flows begun per period"},
+  {name = "period", type = "duration", doc = "of the rate; 60 s"},
 }
 
 local KEY_TYPES = "p256|p384|p521|rsa2048|rsa3072|rsa4096|ed25519"
@@ -219,6 +225,22 @@ function Check:by_scm(place, certificate, e)
   end
 end
 
+--- budgets = {["ca:https://…"] = {max_running = 2}, ["org:corp"] = {rate = 10}}
+function Check:budgets(budgets)
+  for scope, limits in pairs(budgets) do
+    local place = ("budgets[%q]"):format(tostring(scope))
+    if type(scope) ~= "string" or not scope:find("^%l+:.")
+      or not ({ca = 1, org = 1, account = 1})[scope:match("^%l+")] then
+      self:note(place, 'a scope is "ca:DIRECTORY", "ca:scm", "org:NAME" or '
+        .. '"account:NAME"')
+    elseif type(limits) ~= "table" then
+      self:note(place, "is a table, got %s", type(limits))
+    else
+      self:spec(place, BUDGET, limits)
+    end
+  end
+end
+
 function Check:scm(place, settings)
   local wrong = scm_estate.problems(settings, place)
   table.move(wrong, 1, #wrong, #self.problems + 1, self.problems)
@@ -250,7 +272,7 @@ function Check:whole(e)
   end
   for name, value in pairs{state = "string", keep = "number", policies = "table",
     allow_internal = "table", acme = "table", scm = "table", orgs = "table",
-    challenge = "table",
+    challenge = "table", budgets = "table",
     schedules = "table", alerts = "table", store = "string"} do
     if e[name] ~= nil and type(e[name]) ~= value then
       self:note(name, "is a %s, got %s", value, type(e[name]))
@@ -271,6 +293,7 @@ function Check:whole(e)
   table.move(wrong, 1, #wrong, #self.problems + 1, self.problems)
   if e.acme then self:acme("acme", e.acme) end
   if e.scm then self:scm("scm", e.scm) end
+  self:budgets(e.budgets or {})
   if e.challenge then self:challenge("challenge", e.challenge) end
   for name, org in pairs(e.orgs or {}) do
     local place = "orgs." .. tostring(name)

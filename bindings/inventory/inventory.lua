@@ -1,8 +1,8 @@
 --- Certificates as SCM has them: one row each, from every login of the estate.
 --
---     for _, row in ipairs(inventory.list(e, {expires_within = "30d"})) do
+--     inventory.each(e, {expires_within = "30d"}, function(row)
 --       print(row.common_name, row.org, row.expires)
---     end
+--     end)
 --
 -- SCM's list of certificates says little and its details cost a request each; the report has
 -- everything. It comes in one answer, so it is asked for in spans of the expiry date, which
@@ -59,20 +59,34 @@ end
 
 local function day(seconds) return scm.date_text(seconds, "ISO") end
 
---- One report; fn gets each row once.
-local function report(connection, filter, login, seen, fn)
+--- The first to expire first; what has no expiry yet, last.
+local function sooner(a, b)
+  local x, y = a.expires or math.huge, b.expires or math.huge
+  if x ~= y then return x < y end
+  return a.id < b.id
+end
+
+--- The rows of one report that were not seen before, the first to expire first.
+local function rows_of(connection, filter, login, seen)
+  local rows = {}
   local answer = connection:call("report.ssl_certificates", filter)
   for _, entry in ipairs(answer.reports or {}) do
     if not seen[entry.id] then
       seen[entry.id] = true
-      fn(row_of(entry, login))
+      rows[#rows + 1] = row_of(entry, login)
     end
   end
+  table.sort(rows, sooner)
+  return rows
+end
+
+local function report(connection, filter, login, seen, fn)
+  for _, row in ipairs(rows_of(connection, filter, login, seen)) do fn(row) end
 end
 
 --- Everything that one login sees, row by row.
-local function walk(connection, login, options, given)
-  local seen, now = {}, time.now()
+local function walk(connection, login, options, seen, given)
+  local now = time.now()
   local from = options.expired and now - BACK or now
   local to = now + (options.expires_within or AHEAD)
   if options.expired and options.expires_within == nil then from = now - 10 * BACK end
@@ -142,32 +156,36 @@ local function logins_of(e, org)
   return {{org = org, settings = own and own.scm or e.scm}}
 end
 
---- The certificates that the estate's logins see, the first to expire first. Logins to the
---- same SCM give each certificate once.
+--- Call fn with each certificate that the estate's logins see: login by login, the first to
+--- expire first; logins to the same SCM give each once. Holds a month of them at a time.
 ---@param e table estate
 ---@param options {org: string?, expires_within: number?, expired: boolean?,
 ---  where: table<string, string>?}?
----@return inventory.Row[]
-function inventory.list(e, options)
-  options = args.check("inventory.list", LIST, options)
+---@param fn fun(row: inventory.Row)
+function inventory.each(e, options, fn)
+  options = args.check("inventory.each", LIST, options)
   if options.expires_within then
     options.expires_within = args.duration(options.expires_within)
   end
-  local fits, rows, known = filter_of(options.where), {}, {}
+  local fits, known = filter_of(options.where), {}
   for _, login in ipairs(logins_of(e, options.org)) do
     local connection = estate.scm(e, login.org ~= "(all)" and login.org or nil)
-    walk(connection, login.org, options, function(row)
-      local key = connection.url .. " " .. row.id
-      if known[key] or not fits(row) then return end
-      known[key] = true
-      rows[#rows + 1] = row
+    local ids = known[connection.url] or {}
+    known[connection.url] = ids
+    walk(connection, login.org, options, ids, function(row)
+      if fits(row) then fn(row) end
     end)
   end
-  table.sort(rows, function(a, b)
-    local x, y = a.expires or math.huge, b.expires or math.huge
-    if x ~= y then return x < y end
-    return a.id < b.id
-  end)
+end
+
+--- All of them in a list, the first to expire first.
+---@param e table estate
+---@param options table? as of inventory.each
+---@return inventory.Row[]
+function inventory.list(e, options)
+  local rows = {}
+  inventory.each(e, options, function(row) rows[#rows + 1] = row end)
+  table.sort(rows, sooner)
   return rows
 end
 

@@ -1,6 +1,7 @@
 --- Rows for people and programs: a table on a terminal, JSON, or CSV.
 --
---     print(sheet.format(rows, {"id", "name"}, {csv = true}))
+--     print(sheet.format(rows, {"id", "name"}, {json = opts.json}))
+--     local writer = sheet.writer({"id", "name"}, {write = io.write})
 --
 -- A cell of a CSV file that a spreadsheet would take for a formula is led by an apostrophe.
 
@@ -22,25 +23,48 @@ local function cells_of(row, fields)
   return cells
 end
 
---- The rows as text. `heads` names the columns of the table, else the fields do.
+--- The rows as a table for a terminal, or as JSON.
 ---@param rows table[]
 ---@param fields string[]
----@param options {json: boolean?, csv: boolean?, heads: string[]?}
+---@param options {json: boolean?}
 ---@return string
 function sheet.format(rows, fields, options)
   if options.json then return json.encode(json.array(rows), {pretty = true}) end
-  if not options.csv then
-    local lines = {}
-    for i, row in ipairs(rows) do lines[i] = cells_of(row, fields) end
-    return textable.format(options.heads or fields, lines)
+  local lines = {}
+  for i, row in ipairs(rows) do lines[i] = cells_of(row, fields) end
+  return textable.format(fields, lines)
+end
+
+---@class sheet.Writer
+local Writer = {}
+Writer.__index = Writer
+
+--- Write rows as they come, for exports of any length: CSV, or JSON with `json`.
+---@param fields string[]
+---@param options {json: boolean?, write: fun(text: string)}
+---@return sheet.Writer
+function sheet.writer(fields, options)
+  local writer = setmetatable({fields = fields, json = options.json,
+    write = options.write, count = 0}, Writer)
+  if not options.json then writer.write(table.concat(fields, ",") .. "\n") end
+  return writer
+end
+
+---@param row table
+function Writer:row(row)
+  self.count = self.count + 1
+  if self.json then
+    self.write((self.count == 1 and "[\n" or ",\n") .. json.encode(row))
+    return
   end
-  local lines = {table.concat(fields, ",")}
-  for _, row in ipairs(rows) do
-    local cells = cells_of(row, fields)
-    for i, cell in ipairs(cells) do cells[i] = csv_cell(cell) end
-    lines[#lines + 1] = table.concat(cells, ",")
-  end
-  return table.concat(lines, "\n")
+  local cells = cells_of(row, self.fields)
+  for i, cell in ipairs(cells) do cells[i] = csv_cell(cell) end
+  self.write(table.concat(cells, ",") .. "\n")
+end
+
+--- The end of what was written.
+function Writer:finish()
+  if self.json then self.write(self.count == 0 and "[]\n" or "\n]\n") end
 end
 
 return sheet

@@ -33,6 +33,17 @@ function renewal.folders(e)
   return {e.folder .. "/flows", shipped.folder("scripts") .. "/flows"}
 end
 
+--- Make the budgets of the store those of the estate: how many flows of a CA, an
+--- organization or an account run at once, and how many begin in a period.
+---@param db store.Db
+---@param e table estate
+function renewal.set_budgets(db, e)
+  for scope, limits in pairs(e.budgets or {}) do flow.budget(db, scope, limits) end
+  for _, row in ipairs(db:rows "SELECT scope FROM budget") do
+    if not (e.budgets or {})[row.scope] then flow.budget(db, row.scope, nil) end
+  end
+end
+
 --- Whether a certificate has to be renewed now.
 ---@param certificate table of the estate
 ---@return {why: string?, due_at: number?, installed: table?}

@@ -79,6 +79,7 @@ end
 
 --- Begin with every certificate and see what becomes of those that are renewed.
 local function renew(e, db, opts, chosen)
+  renewal.set_budgets(db, e)
   local engine = flow.engine{store = db, folders = renewal.folders(e),
     slots = opts.jobs or 8, lease = opts.lease,
     vm = {secrets = function(org) return estate.secret_sources(e, org) end}}

@@ -72,6 +72,7 @@ function Server:reload()
     error(err, 0)
   end
   self.e, self.loaded = e, time.now()
+  renewal.set_budgets(self.db, e)
   self:keep_schedules(e)
   self.reloaded:set()
   tell "READY=1"
@@ -221,6 +222,7 @@ local function open(options)
     vm = {secrets = function(org) return estate.secret_sources(self.e, org) end}}
   self.keeper = scheduler.new{store = db, node = self.engine.owner,
     fire = function(entry, fire) return self:fire(entry, fire) end}
+  renewal.set_budgets(db, e)
   self:keep_schedules(e)
   return self
 end

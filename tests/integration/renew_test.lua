@@ -1,4 +1,5 @@
 -- `secrun renew` as a person runs it, against Pebble: what it prints, installs, survives.
+local acme = require "acme"
 local deploy = require "deploy"
 local estate_home = require "estate_home"
 local fs = require "fs"
@@ -92,6 +93,30 @@ test("killed at any moment, it ends with one certificate", {timeout = "180s"},
     end
     local issued = ca:issued() - before
     assert(issued == rounds, ("%d certificates for %d renewals"):format(issued, rounds))
+  end)
+
+test("an order that a version without a store left behind is taken over", LONG,
+  function(t)
+    local ca = pebble.start(t)
+    local home = estate(t, ca, ONE)
+    local host = ca.directory:match("^https://([^/]+)"):gsub("[^%w.-]", "_")
+    fs.mkdir(home .. "/state/accounts", {parents = true, mode = "0700"})
+    local account = acme.account{directory = ca.directory, ca = ca.ca,
+      terms_agreed = true, key = {file = home .. "/state/accounts/" .. host .. ".key"}}
+    local left = home .. "/state/orders/www"
+    t:raises(function()
+      account:issue{names = {"www.a.test"}, state_dir = left,
+        solver = acme.http01{listen = ca.http01}, on_step = function(step)
+          if step == "placed" then error("stopped", 0) end
+        end}
+    end, nil, "stopped")
+    local key = x509.read_key{pem = fs.read(left .. "/key.pem")}
+    expect(run(home), 0, "www +renewed")
+    t:equal(deploy.current(home .. "/www").key.spki_sha256, key.spki_sha256)
+    t:equal({ca:issued(), fs.exists(left)}, {1, false})
+    local orders = 0
+    for _ in account:orders() do orders = orders + 1 end
+    t:equal(orders, 1)
   end)
 
 test("EAB keys come from where the estate says and appear nowhere", LONG, function(t)

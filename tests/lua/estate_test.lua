@@ -188,3 +188,24 @@ io.write(require "process".run{argv = {"sh", "-c", "echo ${EAB_CANARY-none}"}}.s
       :format(path)}}
   t:equal(r.stdout, "none\n")
 end)
+
+test("budgets name a CA, an organization or an account", function(t)
+  mistakes(t, GOOD .. 'budgets = {["cas:x"] = {max_running = 1}, ["org:a"] = {max_runing '
+    .. '= 1}, ["ca:scm"] = 3}', 'budgets%["cas:x"%]: a scope is',
+    "did you mean max_running", 'budgets%["ca:scm"%]: is a table')
+  t:equal(load(t, GOOD .. 'budgets = {["org:a"] = {max_running = 2, rate = 10, period = '
+    .. '"1h"}}').budgets["org:a"].max_running, 2)
+end)
+
+test("OV and EV go by SCM and need its settings, DV by ACME", function(t)
+  mistakes(t, with '{name = "n", product = "EV SSL", domains = {"a.example.com"}}',
+    "EV SSL is ordered by SCM, and there is no scm")
+  mistakes(t, with '{name = "n", product = "EV SL", domains = {"a.example.com"}}',
+    'did you mean "EV SSL"')
+  local e = load(t, 'scm = {customer_uri = "x", login = "y", password = secret "env:Z", '
+    .. 'org = "o"}\n' .. with [[
+      {name = "n", product = "EV SSL", domains = {"a.example.com"}},
+      {name = "d", product = "PositiveSSL", domains = {"b.example.com"}}]])
+  t:equal(estate.channel(e, e.certificates[1]), "scm")
+  t:equal(estate.channel(e, e.certificates[2]), "acme")
+end)
