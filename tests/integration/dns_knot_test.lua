@@ -160,7 +160,7 @@ test("Pebble issues for apex and wildcard, proven on Knot",
 test("secrun renew gets a wildcard by dns-01, with a key from a secret file",
   {timeout = "90s"}, function(t)
     local knot = peers.knot(t, {zones = {ZONE}})
-    local ca = pebble.start(t, {dns = knot.address})
+    local ca = pebble.start(t, {dns = knot.address, authz_reuse = 0})
     fs.write(knot.dir .. "/tsig", knot.secret, {mode = "0600"})
     local home = estate_home.new(t, ca, ([[
       {name = "wild", domains = {"*.example.test", "example.test"},
