@@ -3,7 +3,7 @@
 # 64 flows beside one, and how long after kill -9 another worker has ended the flow.
 # Targets: 0.7 x, 10 x, one second.
 cd "$(dirname "$0")/../.." || exit 1
-n=${1:-2000} build=${BUILD:-build}
+n=${1:-400} build=${BUILD:-build}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
