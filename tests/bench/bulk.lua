@@ -44,8 +44,9 @@ end
 return stage.run(function()
   local other, their_cpu = theirs(8)
   local cpu, rate = many.issue(stage, count, limit)
-  print(("%d certificates, %d at once: %.1f ms of our CPU each (target 5), uacme %.0f ms, "
-    .. "1/%.0f of it; %.0f/s, uacme two at a time %.1f/s, ratio %.0f (target 20)"):format(count, limit, cpu * 1000, their_cpu * 1000,
-    their_cpu / cpu, rate, other, rate / other))
+  print(("%d certificates, %d at once: %.1f ms of our CPU each (target 5), uacme %.0f "
+    .. "ms, 1/%.0f of it; %.0f/s, uacme two at a time %.1f/s, ratio %.0f (target 20)")
+    :format(count, limit, cpu * 1000, their_cpu * 1000, their_cpu / cpu, rate, other,
+      rate / other))
   return (cpu <= 0.005 and rate >= 20 * other) and 0 or 1
 end)
