@@ -15,7 +15,6 @@ const sr_module sr_bindings[] = {
     {"digest", luaopen_digest},
     {"encoding", luaopen_encoding},
     {"fs.core", luaopen_fs_core},
-    {"flow.core", luaopen_flow_core},
     {"gate", luaopen_gate},
     {"process.core", luaopen_process_core},
     {"notify", luaopen_notify},

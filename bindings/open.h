@@ -9,7 +9,6 @@ int luaopen_digest(lua_State *L);
 int luaopen_dns_core(lua_State *L);
 int luaopen_encoding(lua_State *L);
 int luaopen_fs_core(lua_State *L);
-int luaopen_flow_core(lua_State *L);
 int luaopen_json(lua_State *L);
 int luaopen_notify(lua_State *L);
 int luaopen_process_core(lua_State *L);

@@ -395,24 +395,6 @@ function acme.account(options)
   return self
 end
 
---- What an earlier issue left in its state_dir: nil, "ordering", "installing" with the
---- chain as PEM, or "ended". Anything but nil is resumed by the next issue.
----@param state_dir string
----@return string? state
----@return string? pem
-function acme.left(state_dir)
-  if not fs.exists(state_dir) then return nil end
-  local file <close> = require("order_file").open(state_dir)
-  return file:left()
-end
-
---- Forget what an earlier issue left, because its certificate is in service.
----@param state_dir string
-function acme.forget(state_dir)
-  local file <close> = require("order_file").open(state_dir)
-  file:done()
-end
-
 --- A solver for http-01; see acme_http01.lua.
 ---@param options {webroot: string}|{listen: string}
 function acme.http01(options) return require("acme_http01").new(options) end

@@ -145,17 +145,6 @@ function OrderFile:save_chain(pem) self:write("chain", pem, UNSYNCED) end
 --- Forget the chain only: it is fetched from its order again.
 function OrderFile:drop_chain() self:remove{"chain"} end
 
---- What an earlier run left behind: nil for nothing; "installing" when the chain is
---- stored (second result); "ended" when only `done` was cut short; else "ordering".
----@return string? state
----@return string? pem
-function OrderFile:left()
-  if not self.names[NAMES.order] then return nil end
-  local pem = self:chain()
-  if pem then return "installing", pem end
-  return self.names[NAMES.key] and "ordering" or "ended"
-end
-
 --- The certificate is installed: nothing here is needed any more.
 function OrderFile:done()
   self:remove({"key", "chain", "order"}, {durable = self.names[NAMES.key] and 1 or 0})

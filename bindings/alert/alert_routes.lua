@@ -19,6 +19,7 @@
 -- route takes goes to `default`, which is every channel unless it says otherwise.
 
 local args = require "args"
+local problems = require "problems"
 local rules = require "alert_rules"
 local smtp = require "smtp"
 local webhook = require "alert_webhook"
@@ -74,18 +75,8 @@ local LONGEST = 45 -- seconds for one delivery; its lease is longer
 
 ------------------------------------------------------------------ checking
 
-local Check = {}
+local Check = setmetatable({}, {__index = problems})
 Check.__index = Check
-
-function Check:note(place, format, ...)
-  self.problems[#self.problems + 1] = ("%s: %s"):format(place, format:format(...))
-end
-
-function Check:spec(place, spec, value)
-  local ok, err = pcall(args.check, place, spec, value)
-  if not ok then self.problems[#self.problems + 1] = err.message end
-  return ok
-end
 
 local function is_reference(value)
   return type(value) == "table" and value["$secret"] ~= nil
@@ -208,7 +199,7 @@ end
 ---@return {channels: table, routes: table[], default: string[], fail_after: integer} config
 ---@return string[] problems each with its place and its mend
 function routes.read(alerts, orgs)
-  local check = setmetatable({problems = {}}, Check)
+  local check = problems.new(Check)
   local config = {channels = {}, routes = {}, default = {}, fail_after = 3}
   if alerts == nil or not check:spec("alerts", ALERTS, alerts) then
     return config, check.problems

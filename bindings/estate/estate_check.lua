@@ -3,8 +3,8 @@
 --     local problems = estate_check.problems(e)       -- {"acme: …", …}, empty when it is right
 
 local alert_routes = require "alert_routes"
-local args = require "args"
 local challenges = require "estate_challenge"
+local problems = require "problems"
 local products = require "products"
 local schedule_list = require "schedule_list"
 local scm_estate = require "scm_estate"
@@ -80,19 +80,8 @@ local INSTALL = {
 }
 
 --- Collects what is wrong; the file is refused as a whole at the end.
-local Check = {}
+local Check = setmetatable({}, {__index = problems})
 Check.__index = Check
-
-function Check:note(place, format, ...)
-  self.problems[#self.problems + 1] = ("%s: %s"):format(place, format:format(...))
-end
-
---- Check a table against a spec; false when it is wrong.
-function Check:spec(place, spec, value)
-  local ok, err = pcall(args.check, place, spec, value)
-  if not ok then self.problems[#self.problems + 1] = err.message end
-  return ok
-end
 
 --- A DNS name as a certificate carries it (RFC 5280 4.2.1.6, RFC 5890 A-labels).
 local function wrong_name(name)
@@ -311,7 +300,7 @@ end
 ---@param e table
 ---@return string[] texts each with its place and its mend
 function estate_check.problems(e)
-  local check = setmetatable({problems = {}}, Check)
+  local check = problems.new(Check)
   check:whole(e)
   return check.problems
 end
@@ -321,7 +310,7 @@ end
 ---@param certificate table
 ---@return string[]
 function estate_check.certificate(e, certificate)
-  local check = setmetatable({problems = {}}, Check)
+  local check = problems.new(Check)
   local all = table.move(e.certificates, 1, #e.certificates, 1, {})
   all[#all + 1] = certificate
   check:certificate(#all, certificate, e)

@@ -13,11 +13,11 @@
 -- than a lease (it hangs, or was stopped), and everything once the lock is free.
 
 local claim = require "flow_claim"
-local core = require "flow.core"
 local errors = require "errors"
 local event = require "event"
 local log = require "log"
 local rows = require "flow_rows"
+local store = require "store"
 local task = require "task"
 local time = require "time"
 local value = require "flow_value"
@@ -45,7 +45,7 @@ local function now_ms() return math.floor(time.now() * 1000) end
 
 --- See flow.engine.
 function engine_.new(options)
-  local process = core.owner()
+  local process = store.owner()
   made = made + 1
   return setmetatable({db = options.store, folders = options.folders,
     slots = options.slots, lease = math.floor(options.lease * 1000),

@@ -8,10 +8,10 @@
 -- key. A refusal names the field. The step's caller gets the decoded text in the first run
 -- too, so that it sees the same after a crash.
 
-local core = require "flow.core"
 local digest = require "digest"
 local errors = require "errors"
 local json = require "json"
+local log = require "log"
 
 local value = {}
 
@@ -21,7 +21,7 @@ local function find_secret(item, path)
     if item:find "%-%-%-%-%-BEGIN [%u ]*PRIVATE KEY%-%-%-%-%-" then
       return path, "it is a private key; keep keys in files and store their path"
     end
-    if #item >= 6 and core.redact(item) ~= item then
+    if #item >= 6 and log.redact(item) ~= item then
       return path, "it holds a secret; store the secret's source instead"
     end
   elseif type(item) == "table" then
@@ -47,7 +47,7 @@ end
 function value.encode(item, what, name)
   if item == nil then return nil end
   local text, err = try(json.encode, item)
-  if text and not text:find "PRIVATE KEY" and core.redact(text) == text then
+  if text and not text:find "PRIVATE KEY" and log.redact(text) == text then
     return text
   end
   if name then what = what:format(name) end
@@ -84,7 +84,7 @@ local function plain(item)
 end
 
 local function without_secrets(item)
-  if type(item) == "string" then return core.redact(item) end
+  if type(item) == "string" then return log.redact(item) end
   if type(item) ~= "table" then return item end
   local copy = {}
   for key, inner in pairs(item) do copy[key] = without_secrets(inner) end
@@ -97,14 +97,14 @@ end
 ---@return string
 function value.encode_error(err)
   err = errors.object(err)
-  local record = {message = core.redact(tostring(err.message or "")),
+  local record = {message = log.redact(tostring(err.message or "")),
     where = err.where ~= "" and err.where or nil}
   for key, item in pairs(err) do
     if type(key) == "string" and not DROPPED[key] and plain(item) then
       record[key] = without_secrets(item)
     end
   end
-  if err.cause ~= nil then record.cause = core.redact(tostring(err.cause)) end
+  if err.cause ~= nil then record.cause = log.redact(tostring(err.cause)) end
   local text = try(json.encode, record)
   return text or json.encode{kind = err.kind or "internal",
     message = "an error whose text is not UTF-8"}

@@ -45,6 +45,8 @@ certificates = {
     install = {dir = %q}},
   {name = "login", product = "EV SSL", domains = {"login.example.com"},
     install = {dir = %q}},
+  {name = "news", product = "PositiveSSL", channel = "scm",
+    domains = {"news.example.com"}, install = {dir = %q}},
   {name = "blog", product = "InstantSSL", domains = {"blog.example.com"},
     install = {dir = %q}},
 }
@@ -95,15 +97,15 @@ local function run()
   say("1. A test CA (Pebble) and a sandbox of SCM start on loopback.")
   local ca, server = pebble.start(stage), start_scm()
   print("  ACME " .. ca.directory .. "\n  SCM  " .. server.url)
-  for name, left in pairs{www = 5, shop = 12, login = 20, blog = 80} do
+  for name, left in pairs{www = 5, shop = 12, login = 20, news = 9, blog = 80} do
     local domain = name == "www" and "www.demo.test" or name .. ".example.com"
     old_certificate(home .. "/" .. name, domain, left)
   end
   fs.write(config, ESTATE:format(ca.directory, ca.ca, ca.http01, server.url,
     home .. "/scm-ca.pem", home .. "/state", home .. "/www", home .. "/reloaded",
-    home .. "/shop", home .. "/login", home .. "/blog"))
+    home .. "/shop", home .. "/login", home .. "/news", home .. "/blog"))
 
-  say("2. The estate: DV by ACME, OV and EV by SCM; three certificates expire soon.")
+  say("2. The estate: DV by ACME and by SCM, OV and EV by SCM; four expire soon.")
   for line in fs.read(config):gmatch("[^\n]+") do print("  | " .. line) end
 
   say("3. Renew what is due. EV waits for a person.")
@@ -121,6 +123,7 @@ local function run()
   local www = show "www"
   show "shop"
   show "login"
+  show "news"
   show "blog"
   local path = x509.verify{cert = www.leaf, chain = www.chain, name = "www.demo.test",
     roots = {x509.read(ca:management("/roots/0"))}}
