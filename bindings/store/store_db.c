@@ -185,7 +185,8 @@ static void run_lane(void *arg) {
     lane->body(lane);
     uv_mutex_lock(&db->mutex);
     lane->ended = true;
-    uv_async_send(&db->async); /* within: the loop frees it once it saw `ended` */
+    uv_cond_signal(&db->writer.wake); /* which closes after the reader */
+    uv_async_send(&db->async);        /* within: the loop frees it once it saw `ended` */
     uv_mutex_unlock(&db->mutex);
 }
 

@@ -236,6 +236,17 @@ static void refuse_queue(sr_store_lane *lane, sr_store_queue *queue) {
     sr_store_give_back(lane->db, queue);
 }
 
+/* The last connection of a file takes its log away; of two that close at once neither
+ * knows that it is the last. So the reader goes first. */
+static void close_last(sr_store_lane *lane) {
+    sr_store_db *db = lane->db;
+    uv_mutex_lock(&db->mutex);
+    while (db->reader.started && !db->reader.ended)
+        uv_cond_wait(&lane->wake, &db->mutex);
+    uv_mutex_unlock(&db->mutex);
+    if (lane->conn) db->engine->close(lane->conn);
+}
+
 void sr_store_writer_body(sr_store_lane *lane) {
     sr_store_db *db = lane->db;
     sr_store_queue queue;
@@ -253,5 +264,5 @@ void sr_store_writer_body(sr_store_lane *lane) {
             refuse_queue(lane, &queue);
         sr_store_lane_look(lane);
     }
-    if (lane->conn) db->engine->close(lane->conn);
+    close_last(lane);
 }
